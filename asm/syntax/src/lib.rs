@@ -1,17 +1,24 @@
 //! The grammar and the vocabulary of the bpfkit assembler.
 //!
-//! One grammar, two token sources: the `bpf!` macro hands in the compiler's tokens, [`text`](https://docs.rs/bpfkit-asm) hands in
-//! its own. Both get the same [`Stmt`]s, so a program means the same in a Rust source and in a file.
+//! One grammar, two token sources: the `bpf!` macro hands in the compiler's tokens, `Asm::parse` of bpfkit-asm hands in those of
+//! a text. Both get the same [`Stmt`]s, so a program means the same in a Rust source and in a file.
 #![forbid(unsafe_code)]
 
 mod ast;
 mod helper;
 mod op;
+mod parse;
 mod reg;
+mod suggest;
+mod token;
+mod value;
 mod version;
 
 pub use ast::{Callee, Cond, Map, Offset, Operand, Place, Stmt, Target, Value};
 pub use helper::Helper;
 pub use op::{AluOp, AtomicOp, ByteOrder, JmpOp, Size};
+pub use parse::{Statement, parse};
 pub use reg::{Reg, WReg};
+pub use suggest::suggest;
+pub use token::{Host, Mistake, Token, TokenKind};
 pub use version::{ParseVersionError, Version};

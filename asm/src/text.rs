@@ -1,0 +1,235 @@
+//! The same grammar from text, at run time.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+
+use bpfkit_asm_syntax::{
+    Callee, Host, Map, Mistake, Offset, Operand as Side, Place, Stmt, Target, Token, TokenKind, Value, WReg,
+};
+
+use crate::{Asm, FieldPath, Imm, JumpTo, Label, MapRef, Mem, Operand, Source, Src};
+
+/// Why a text is no program: every mistake, with its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    file: String,
+    mistakes: Vec<(Position, String, String, Option<String>)>,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (at, line, message, help)) in self.mistakes.iter().enumerate() {
+            let Position { line: number, column } = at;
+            let indent = usize::try_from(*column).unwrap_or(1);
+            write!(f, "{}{}:{number}:{column}: {message}", if n == 0 { "" } else { "\n" }, self.file)?;
+            write!(f, "\n  {line}\n  {:>indent$}", '^')?;
+            help.iter().try_for_each(|help| write!(f, " {help}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Line and column, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    line: u32,
+    column: u32,
+}
+
+/// A text as the host of the grammar: it has no Rust expressions.
+struct Text;
+
+impl Host for Text {
+    type Span = Position;
+    type Rust = Infallible;
+
+    fn path(&self, path: &str, _: Position) -> Result<Infallible, String> {
+        Err(format!("`{path}` is a Rust constant, and a text has none: write the number"))
+    }
+}
+
+impl Asm {
+    /// Reads a program in the grammar of `bpf!`. `file` is what messages call the text.
+    ///
+    /// # Errors
+    /// Every mistake with its line, as `file:line:column: message`.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ParseError> {
+        let line_of = |at: Position| {
+            let index = usize::try_from(at.line).unwrap_or(1).saturating_sub(1);
+            text.lines().nth(index).unwrap_or_default().to_owned()
+        };
+        let report = |mistakes: Vec<Mistake<Position>>| ParseError {
+            file: file.to_owned(),
+            mistakes: mistakes
+                .into_iter()
+                .map(|mistake| (mistake.span, line_of(mistake.span), mistake.message, mistake.help))
+                .collect(),
+        };
+        let (tokens, starts, end) = lex(text).map_err(|mistake| report(vec![mistake]))?;
+        let statements = bpfkit_asm_syntax::parse(&Text, &tokens, end).map_err(report)?;
+        let mut asm = Self::new();
+        let labels: BTreeMap<&str, Label> = statements
+            .iter()
+            .filter_map(|statement| match &statement.stmt {
+                Stmt::Label(name) => Some((name.as_str(), asm.named_label(name))),
+                _ => None,
+            })
+            .collect();
+        for statement in &statements {
+            let range = &statement.tokens;
+            let last = starts.get(range.end.saturating_sub(1)).map_or(0, |&(_, stop)| stop);
+            let first = starts.get(range.start).map_or(0, |&(start, _)| start);
+            let words = text.get(first..last).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+            let Position { line, column } = statement.span;
+            asm.at(Source { file: file.to_owned().into(), line, column, text: words.into() });
+            emit(&mut asm, &labels, &statement.stmt);
+        }
+        Ok(asm)
+    }
+}
+
+type Tokens = (Vec<Token<Infallible, Position>>, Vec<(usize, usize)>, Position);
+
+/// Cuts a text into tokens, with the bytes where each starts and stops. Comments run from `//` to the end of the line.
+fn lex(text: &str) -> Result<Tokens, Mistake<Position>> {
+    let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
+    let mut span = Position { line: 1, column: 1 };
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        let start = at;
+        let rest = &text[at..];
+        let mistake = |message: String| Mistake { span, message, help: None };
+        let kind = if c == '\n' {
+            at += 1;
+            span = Position { line: span.line.saturating_add(1), column: 1 };
+            continue;
+        } else if c.is_whitespace() {
+            at += c.len_utf8();
+            span.column = span.column.saturating_add(1);
+            continue;
+        } else if rest.starts_with("//") {
+            at += rest.find('\n').unwrap_or(rest.len());
+            continue;
+        } else if c.is_ascii_digit() {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let word = &rest[..end];
+            let number = number(word).ok_or_else(|| mistake(format!("`{word}` is not a number")))?;
+            at += end;
+            TokenKind::Int(number)
+        } else if c.is_ascii_alphabetic() || c == '_' {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            at += end;
+            TokenKind::Word(rest[..end].to_owned())
+        } else if matches!(c, '{' | '}') {
+            return Err(mistake("a text has no Rust expressions in braces".to_owned()));
+        } else if c.is_ascii_punctuation() {
+            at += 1;
+            TokenKind::Punct(c)
+        } else {
+            return Err(mistake(format!("`{}` has no meaning here", c.escape_default())));
+        };
+        tokens.push(Token { kind, span });
+        bytes.push((start, at));
+        // Everything that becomes a token is ASCII.
+        span.column = span.column.saturating_add(u32::try_from(at - start).unwrap_or(u32::MAX));
+    }
+    Ok((tokens, bytes, span))
+}
+
+fn number(word: &str) -> Option<i128> {
+    let digits = word.replace('_', "");
+    match digits.get(..2) {
+        Some("0x") => i128::from_str_radix(&digits[2..], 16).ok(),
+        Some("0o") => i128::from_str_radix(&digits[2..], 8).ok(),
+        Some("0b") => i128::from_str_radix(&digits[2..], 2).ok(),
+        _ => digits.parse().ok(),
+    }
+}
+
+fn value(value: &Value<Infallible>) -> Imm {
+    match value {
+        Value::Int(int) => Imm::Int(*int),
+        Value::Field(path) => Imm::Field(FieldPath::new(path.clone())),
+        Value::SizeOf(path) => Imm::SizeOf(FieldPath::new(path.clone())),
+        Value::Ctx(word) => Imm::Ctx(word.clone().into()),
+        Value::Rust(never) => match *never {},
+    }
+}
+
+fn place(place: &Place<Infallible>) -> Mem {
+    let Offset(terms) = &place.offset;
+    terms.iter().fold(
+        Mem::at(place.base),
+        |mem, (minus, term)| {
+            if *minus { mem.minus(value(term)) } else { mem.plus(value(term)) }
+        },
+    )
+}
+
+fn map(map: &Map<Infallible>) -> MapRef {
+    match map {
+        Map::Name(name) => MapRef::new(name.clone()),
+        Map::Rust(never) => match *never {},
+    }
+}
+
+/// The same calls of the builder that the macro writes down.
+fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) {
+    let target = |target: &Target<Infallible>| match target {
+        // The grammar has checked that the block has the label.
+        Target::Label(name) => labels.get(name.as_str()).map_or(JumpTo::Relative(0), |label| JumpTo::Label(*label)),
+        Target::Relative(slots) => JumpTo::Relative(*slots),
+        Target::Rust(never) => match *never {},
+    };
+    let whole = |operand: &Side<Infallible>| match operand {
+        Side::Reg(reg) => Operand::Reg(*reg),
+        Side::Imm(imm) => Operand::Imm(value(imm)),
+    };
+    let half = |operand: &Side<Infallible>| match operand {
+        Side::Reg(reg) => Operand::Reg(WReg::from(*reg)),
+        Side::Imm(imm) => Operand::Imm(value(imm)),
+    };
+    let _ = match stmt {
+        Stmt::Label(name) => match labels.get(name.as_str()) {
+            Some(&label) => asm.bind(label),
+            None => asm,
+        },
+        Stmt::Splice(never) => match *never {},
+        Stmt::Alu { op, wide: true, dst, src } => asm.alu(*op, *dst, whole(src)),
+        Stmt::Alu { op, wide: false, dst, src } => asm.alu(*op, WReg::from(*dst), half(src)),
+        Stmt::Movsx { wide: true, dst, src, bits } => asm.movsx(*dst, *src, *bits),
+        Stmt::Movsx { wide: false, dst, src, bits } => asm.movsx(WReg::from(*dst), WReg::from(*src), *bits),
+        Stmt::Neg { wide: true, dst } => asm.neg(*dst),
+        Stmt::Neg { wide: false, dst } => asm.neg(WReg::from(*dst)),
+        Stmt::Endian { order, dst, bits } => asm.endian(*order, *dst, *bits),
+        Stmt::Load { size, signed: false, dst, from } => asm.load(*size, *dst, place(from)),
+        Stmt::Load { size, signed: true, dst, from } => asm.load_sx(*size, *dst, place(from)),
+        Stmt::Store { size, to, src: Side::Reg(src) } => asm.store(*size, place(to), *src),
+        Stmt::Store { size, to, src: Side::Imm(src) } => asm.store(*size, place(to), Src::Imm(value(src))),
+        Stmt::Atomic { size, op, to, src } => asm.atomic(*op, *size, place(to), *src),
+        Stmt::LoadAcquire { size, dst, from } => asm.load_acquire(*size, *dst, place(from)),
+        Stmt::StoreRelease { size, to, src } => asm.store_release(*size, place(to), *src),
+        Stmt::LoadAbs { size, offset } => asm.load_abs(*size, value(offset)),
+        Stmt::LoadInd { size, index, offset } => asm.load_ind(*size, *index, value(offset)),
+        Stmt::LoadImm64 { dst, value: imm } => asm.load_imm64(*dst, value(imm)),
+        Stmt::LoadMap { dst, map: name } => asm.load_map(*dst, map(name)),
+        Stmt::LoadMapValue { dst, map: name, offset } => asm.load_map_value(*dst, map(name), value(offset)),
+        Stmt::LoadFunc { dst, name } => asm.load_func(*dst, name.clone()),
+        Stmt::Jump { cond: None, to } => asm.goto(target(to)),
+        Stmt::Jump { cond: Some(cond), to } if cond.wide => {
+            asm.jump(cond.op, cond.left, whole(&cond.right), target(to))
+        }
+        Stmt::Jump { cond: Some(cond), to } => asm.jump(cond.op, WReg::from(cond.left), half(&cond.right), target(to)),
+        Stmt::Gotol(to) => asm.gotol(target(to)),
+        Stmt::MayGoto(to) => asm.may_goto(target(to)),
+        Stmt::Call(Callee::Helper(helper)) => asm.call(*helper),
+        Stmt::Call(Callee::Rust(never)) => match *never {},
+        Stmt::Call(Callee::Function(name)) => asm.call_func(name.clone()),
+        Stmt::Call(Callee::Kfunc(name)) => asm.call_kfunc(name.clone()),
+        Stmt::Call(Callee::Reg(function)) => asm.callx(*function),
+        Stmt::Exit => asm.exit(),
+    };
+}
