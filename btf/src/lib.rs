@@ -1,1 +1,33 @@
-//! btf
+//! BTF, the type format of BPF: a lazy parser, field paths, a writer and a cutter.
+//!
+//! The kernel's own types are at /sys/kernel/btf/vmlinux, those of its modules beside it (split BTF). Opening a blob makes one
+//! pass that notes where each type begins; types are decoded when they are asked for. Documentation/bpf/btf.rst in the kernel's
+//! tree describes the format.
+//!
+//! ```
+//! use bpfkit_btf::{Btf, Builder};
+//!
+//! let mut types = Builder::new();
+//! let short = types.int("short", 2, true);
+//! types.strukt("point", 4, &[("x", short, 0), ("y", short, 2)]);
+//! let btf = Btf::parse(types.finish())?;
+//! let field = btf.field("point.y")?;
+//! assert_eq!((field.offset, field.size), (2, 2));
+//! # Ok::<(), bpfkit_btf::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod blob;
+mod cut;
+mod error;
+mod field;
+mod spell;
+mod types;
+mod write;
+
+pub use blob::{Btf, Bytes};
+pub use cut::cut;
+pub use error::Error;
+pub use field::{BitField, Field};
+pub use types::{Kind, Member, Param, Type, TypeId};
+pub use write::Builder;

@@ -1,0 +1,299 @@
+//! A blob of BTF: header, types, strings.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use object::{Object, ObjectSection};
+
+use crate::Error;
+use crate::types::{Kind, Type, TypeId};
+
+/// Bytes that someone keeps, be it a vector or a mapping.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+const MAGIC: u16 = 0xeb9f;
+/// The least header there is; newer ones are longer.
+const HEADER: usize = 24;
+
+/// The types of a kernel, a module or a program. Cloning it shares the bytes.
+#[derive(Clone)]
+pub struct Btf(Arc<Blob>);
+
+struct Blob {
+    bytes: Bytes,
+    /// The types of the kernel that those of a module come after.
+    base: Option<Btf>,
+    big_endian: bool,
+    /// Where each type begins, in bytes from the start of the blob; the first of them is type `first_id`.
+    offsets: Vec<u32>,
+    first_id: u32,
+    strings: (usize, usize),
+    first_string: u32,
+}
+
+impl std::fmt::Debug for Btf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Btf")
+            .field("types", &self.len())
+            .field("big_endian", &self.0.big_endian)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Numbers in a blob's byte order.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    bytes: &'a [u8],
+    big_endian: bool,
+}
+
+impl Reader<'_> {
+    fn u32(self, at: usize) -> Option<u32> {
+        let word = *self.bytes.get(at..)?.first_chunk()?;
+        Some(if self.big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) })
+    }
+}
+
+/// What follows the three words that every type has: a fixed part, and one for each of its elements.
+const fn layout(kind: Kind) -> Option<(usize, usize)> {
+    Some(match kind {
+        Kind::INT | Kind::VAR | Kind::DECL_TAG => (4, 0),
+        Kind::ARRAY => (12, 0),
+        Kind::STRUCT | Kind::UNION | Kind::DATASEC | Kind::ENUM64 => (0, 12),
+        Kind::ENUM | Kind::FUNC_PROTO => (0, 8),
+        Kind::PTR
+        | Kind::FWD
+        | Kind::TYPEDEF
+        | Kind::VOLATILE
+        | Kind::CONST
+        | Kind::RESTRICT
+        | Kind::FUNC
+        | Kind::FLOAT
+        | Kind::TYPE_TAG => (0, 0),
+        _ => return None,
+    })
+}
+
+impl Btf {
+    /// Reads a blob as the kernel has it in /sys/kernel/btf/vmlinux, in either byte order.
+    ///
+    /// # Errors
+    /// Bytes that are not BTF, or not all of it.
+    pub fn parse(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self, Error> {
+        Self::open(Arc::new(bytes), None)
+    }
+
+    /// Reads a blob whose types come after those of `base`, as in /sys/kernel/btf/nf_conntrack.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`].
+    pub fn parse_split(bytes: impl AsRef<[u8]> + Send + Sync + 'static, base: &Self) -> Result<Self, Error> {
+        Self::open(Arc::new(bytes), Some(base.clone()))
+    }
+
+    /// Reads the `.BTF` section of an ELF file, such as a vmlinux.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`], and when there is no such section.
+    pub fn from_elf(bytes: &[u8]) -> Result<Self, Error> {
+        let file = object::File::parse(bytes).map_err(Error::Elf)?;
+        let section = file.section_by_name(".BTF").ok_or(Error::NoSection)?;
+        Self::parse(section.data().map_err(Error::Elf)?.to_vec())
+    }
+
+    /// Reads a file that is either.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`] and [`Btf::from_elf`]; the path is in the error.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| Error::Io(path.to_owned(), error))?;
+        let btf = if bytes.starts_with(b"\x7fELF") { Self::from_elf(&bytes) } else { Self::parse(bytes) };
+        btf.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+
+    fn open(bytes: Bytes, base: Option<Self>) -> Result<Self, Error> {
+        let data = (*bytes).as_ref();
+        let len = data.len();
+        let truncated = |what, at| Error::Truncated { what, at, len };
+        let magic = *data.first_chunk().ok_or(truncated("the header", 0))?;
+        let big_endian = match (u16::from_le_bytes(magic), u16::from_be_bytes(magic)) {
+            (MAGIC, _) => false,
+            (_, MAGIC) => true,
+            (magic, _) => return Err(Error::Magic(magic)),
+        };
+        let reader = Reader { bytes: data, big_endian };
+        let word = |index: usize| {
+            let word = reader.u32(index * 4).and_then(|word| usize::try_from(word).ok());
+            word.ok_or(truncated("the header", index * 4))
+        };
+        let header = word(1)?;
+        if header < HEADER {
+            return Err(truncated("the header", header));
+        }
+        let section = |what, index: usize| {
+            let start = header.checked_add(word(index)?).ok_or(truncated(what, header))?;
+            let end = start.checked_add(word(index + 1)?).filter(|&end| end <= len);
+            Ok((start, end.ok_or(truncated(what, start))?))
+        };
+        let types = section("the type section", 2)?;
+        let strings = section("the string section", 4)?;
+        // Linux 7.1 describes its kinds in a section of their own.
+        let layouts = if header >= 32 { section("the layout section", 6)? } else { (0, 0) };
+        let described = |kind: Kind| {
+            let at = layouts.0 + usize::from(kind.0) * 4;
+            let sizes = data.get(at..at + 2).filter(|_| at + 4 <= layouts.1)?;
+            Some((usize::from(sizes[0]), usize::from(sizes[1])))
+        };
+
+        let (first_id, first_string) = match &base {
+            Some(base) => (base.end(), base.end_of_strings()),
+            None => (1, 0),
+        };
+        // Most types of a kernel take 24 bytes or more; the rest is a matter of growing once.
+        let mut offsets = Vec::with_capacity((types.1 - types.0) / 24);
+        let mut at = types.0;
+        while at < types.1 {
+            let head = data.get(at..at + 12).filter(|_| at + 12 <= types.1).ok_or(truncated("a type", at))?;
+            let info = Reader { bytes: head, big_endian }.u32(4).unwrap_or_default();
+            let (kind, elements) = (Kind::of(info), Kind::elements(info));
+            let known = layout(kind).or_else(|| described(kind));
+            let id = || first_id.saturating_add(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
+            let Some((fixed, each)) = known else { return Err(Error::Kind { kind: kind.0, id: id() }) };
+            let size = usize::try_from(elements)
+                .ok()
+                .and_then(|n| n.checked_mul(each))
+                .and_then(|n| n.checked_add(12 + fixed));
+            let next = size.and_then(|size| at.checked_add(size)).filter(|&next| next <= types.1);
+            let next = next.ok_or(truncated("a type's members", at))?;
+            offsets.push(u32::try_from(at).map_err(|_| truncated("a type", at))?);
+            at = next;
+        }
+        offsets.shrink_to_fit();
+        Ok(Self(Arc::new(Blob { bytes: bytes.clone(), base, big_endian, offsets, first_id, strings, first_string })))
+    }
+
+    fn data(&self) -> &[u8] {
+        (*self.0.bytes).as_ref()
+    }
+
+    /// The number after the last type's.
+    fn end(&self) -> u32 {
+        self.0.first_id.saturating_add(u32::try_from(self.0.offsets.len()).unwrap_or(u32::MAX))
+    }
+
+    fn end_of_strings(&self) -> u32 {
+        let (start, end) = self.0.strings;
+        self.0.first_string.saturating_add(u32::try_from(end - start).unwrap_or(u32::MAX))
+    }
+
+    /// How many types there are, without those of the base and without `void`.
+    pub fn len(&self) -> usize {
+        self.0.offsets.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.offsets.is_empty()
+    }
+
+    /// Whether the blob was made for a big-endian machine.
+    pub fn is_big_endian(&self) -> bool {
+        self.0.big_endian
+    }
+
+    /// Every type, without those of the base.
+    pub fn types(&self) -> impl Iterator<Item = Type<'_>> {
+        (self.0.first_id..self.end()).filter_map(|id| self.ty(TypeId(id)).ok())
+    }
+
+    /// A type by its number; 0 is `void`.
+    ///
+    /// # Errors
+    /// When there is no such type.
+    pub fn ty(&self, id: TypeId) -> Result<Type<'_>, Error> {
+        if id.0 < self.0.first_id {
+            return match &self.0.base {
+                Some(base) => base.ty(id),
+                None => Ok(Type { btf: self, id, name_off: 0, info: 0, size: 0, tail: &[] }),
+            };
+        }
+        let index = usize::try_from(id.0 - self.0.first_id).unwrap_or(usize::MAX);
+        let at = |index: usize| self.0.offsets.get(index).and_then(|&at| usize::try_from(at).ok());
+        let start = at(index).ok_or(Error::NoId(id.0))?;
+        // What is after the last type belongs to other sections; decoding stops at the number of elements.
+        let end = at(index + 1).unwrap_or(self.data().len());
+        let bytes = self.data().get(start..end).ok_or(Error::NoId(id.0))?;
+        let reader = Reader { bytes, big_endian: self.0.big_endian };
+        let word = |index: usize| reader.u32(index * 4).ok_or(Error::NoId(id.0));
+        Ok(Type { btf: self, id, name_off: word(0)?, info: word(1)?, size: word(2)?, tail: &bytes[12..] })
+    }
+
+    /// A word of a type's tail.
+    pub(crate) fn word(&self, bytes: &[u8], index: usize) -> u32 {
+        Reader { bytes, big_endian: self.0.big_endian }.u32(index * 4).unwrap_or_default()
+    }
+
+    /// A string of the blob or of its base; empty where there is none.
+    pub(crate) fn string(&self, offset: u32) -> &[u8] {
+        if offset < self.0.first_string {
+            return self.0.base.as_ref().map_or(&[], |base| base.string(offset));
+        }
+        let (start, end) = self.0.strings;
+        let offset = usize::try_from(offset - self.0.first_string).unwrap_or(usize::MAX);
+        let tail = start.checked_add(offset).and_then(|start| self.data().get(start..end)).unwrap_or_default();
+        tail.iter().position(|&byte| byte == 0).map_or(&[], |end| &tail[..end])
+    }
+
+    /// Where in the string section a name stands, as types refer to it.
+    fn offsets_of(&self, name: &str) -> Vec<u32> {
+        let (start, end) = self.0.strings;
+        let strings = self.data().get(start..end).unwrap_or_default();
+        let wanted = [name.as_bytes(), b"\0"].concat();
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(next) = find(&strings[at..], &wanted) {
+            found.extend(u32::try_from(at + next).ok().and_then(|offset| self.0.first_string.checked_add(offset)));
+            at += next + 1;
+        }
+        found
+    }
+
+    /// The first type of this name whose kind is one of `kinds`. A module's own types come first, then the kernel's.
+    pub fn find(&self, name: &str, kinds: &[Kind]) -> Option<Type<'_>> {
+        let from_base = || self.0.base.as_ref().and_then(|base| base.find(name, kinds));
+        if name.is_empty() {
+            return None;
+        }
+        let mut names = self.offsets_of(name);
+        // A module's type may have a name that is among the kernel's strings.
+        names.extend(self.0.base.iter().flat_map(|base| base.offsets_of(name)));
+        if names.is_empty() {
+            return None;
+        }
+        let reader = Reader { bytes: self.data(), big_endian: self.0.big_endian };
+        let matches = |&&at: &&u32| {
+            let Ok(at) = usize::try_from(at) else { return false };
+            reader.u32(at).is_some_and(|name| names.contains(&name))
+                && reader.u32(at + 4).is_some_and(|info| kinds.contains(&Kind::of(info)))
+        };
+        let position = self.0.offsets.iter().position(|at| matches(&at));
+        match position.and_then(|index| u32::try_from(index).ok()) {
+            Some(index) => self.ty(TypeId(self.0.first_id + index)).ok(),
+            None => from_base(),
+        }
+    }
+}
+
+/// Where `wanted` begins. Most places differ in the rarer second byte already, so it is compared by that and the first.
+fn find(strings: &[u8], wanted: &[u8]) -> Option<usize> {
+    let (&first, rest) = wanted.split_first()?;
+    let mut at = 0;
+    loop {
+        at += strings.get(at..)?.iter().position(|&byte| byte == first)?;
+        if strings.get(at + 1..)?.starts_with(rest) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}

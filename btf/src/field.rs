@@ -1,0 +1,168 @@
+//! From a path such as `sock.__sk_common.skc_dport` to an offset.
+
+use std::borrow::Cow;
+
+use crate::types::{Kind, Member, Type, TypeId};
+use crate::{Btf, Error};
+
+/// Where a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The alternative of the path that was found.
+    pub path: String,
+    /// Bytes from the start of the structure; of a bit field, to the unit that holds it.
+    pub offset: u32,
+    /// Bytes; of a bit field, those of its unit.
+    pub size: u32,
+    /// Which bits, where it is a bit field.
+    pub bits: Option<BitField>,
+    /// What it is.
+    pub ty: TypeId,
+    /// What it is, as C has it.
+    pub type_name: String,
+}
+
+/// The bits of a bit field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitField {
+    /// Bits from the start of the structure.
+    pub offset: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// How deeply anonymous structures may be nested.
+const DEPTH: usize = 32;
+
+/// One step of a path.
+enum Step<'a> {
+    Member(&'a str),
+    Index(u32),
+}
+
+impl Btf {
+    /// Finds a member by its path: names separated by `.`, `[3]` for elements of arrays, alternatives separated by `|`.
+    ///
+    /// Anonymous structures and unions are looked through; pointers are not followed.
+    ///
+    /// # Errors
+    /// Which part of the path has no match, and what is there instead.
+    pub fn field(&self, path: &str) -> Result<Field, Error> {
+        let mut first = None;
+        for alternative in path.split('|').map(str::trim) {
+            match self.one_field(alternative) {
+                Ok(field) => return Ok(field),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::NoType(path.to_owned())))
+    }
+
+    fn one_field(&self, path: &str) -> Result<Field, Error> {
+        let wrong = |why: String| Error::Path { path: path.to_owned(), why };
+        let (root, rest) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
+        let mut ty = self
+            .find(root, &[Kind::STRUCT, Kind::UNION])
+            .or_else(|| self.find(root, &[Kind::TYPEDEF]))
+            .ok_or_else(|| wrong(format!("there is no struct, union or typedef `{root}`")))?;
+        let mut bits = 0_u32;
+        let mut bit_size = None;
+        for step in steps(rest).ok_or_else(|| wrong("it is not made of `.member` and `[index]`".to_owned()))? {
+            let holder = ty.resolved()?;
+            let (id, more, size) = match step {
+                Step::Member(name) => {
+                    let member = self.member(holder, name, 0)?;
+                    let member = member.ok_or_else(|| wrong(self.no_member(&holder, name)))?;
+                    (member.ty, member.bit_offset, member.bits)
+                }
+                Step::Index(index) => {
+                    let len = holder.array_len().ok_or_else(|| wrong(format!("{} is no array", self.spell(ty.id))))?;
+                    // The last member may be an array without a length.
+                    if index >= len && len != 0 {
+                        return Err(wrong(format!("{} has {len} elements", self.spell(ty.id))));
+                    }
+                    let element = self.ty(holder.target().unwrap_or_default())?;
+                    let offset = element.size()?.checked_mul(8).and_then(|size| size.checked_mul(index));
+                    (element.id, offset.ok_or(Error::TooDeep(element.id.0))?, None)
+                }
+            };
+            bits = bits.checked_add(more).ok_or(Error::TooDeep(id.0))?;
+            bit_size = size;
+            ty = self.ty(id)?;
+        }
+        let size = ty.size()?;
+        let type_name = self.spell(ty.id);
+        let Some((within, count)) = old_bit_field(ty.resolved()?).or(bit_size.map(|bits| (0, bits))) else {
+            return Ok(Field { path: path.to_owned(), offset: bits / 8, size, bits: None, ty: ty.id, type_name });
+        };
+        let start = bits.checked_add(within).ok_or(Error::TooDeep(ty.id.0))?;
+        let unit = size.max(1).saturating_mul(8);
+        let offset = start / unit * size.max(1);
+        let bits = Some(BitField { offset: start, size: count });
+        Ok(Field { path: path.to_owned(), offset, size, bits, ty: ty.id, type_name })
+    }
+
+    /// A member of a structure or of one of its anonymous parts, placed within the structure.
+    fn member<'a>(&'a self, holder: Type<'a>, name: &str, depth: usize) -> Result<Option<Member<'a>>, Error> {
+        if depth == DEPTH {
+            return Err(Error::TooDeep(holder.id.0));
+        }
+        if let Some(member) = holder.members().find(|member| member.name == name) {
+            return Ok(Some(member));
+        }
+        for part in holder.members().filter(|member| member.name.is_empty()) {
+            let inner = self.ty(part.ty)?.resolved()?;
+            if let Some(mut member) = self.member(inner, name, depth + 1)? {
+                let offset = part.bit_offset.checked_add(member.bit_offset);
+                member.bit_offset = offset.ok_or(Error::TooDeep(holder.id.0))?;
+                return Ok(Some(member));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that there is no such member, and which there are.
+    fn no_member(&self, holder: &Type<'_>, name: &str) -> String {
+        let spelt = self.spell(holder.id);
+        if holder.kind() == Kind::PTR {
+            return format!("`{name}` would be behind a pointer, {spelt}, which is to be read first");
+        }
+        let names: Vec<Cow<'_, str>> = holder.members().map(|member| member.name).collect();
+        if names.is_empty() {
+            return format!("{spelt} has no members");
+        }
+        let near =
+            names.iter().find(|known| known.contains(name) || !known.is_empty() && name.contains(&***known));
+        match near {
+            Some(near) => format!("{spelt} has no member `{name}`, but `{near}`"),
+            None => format!("{spelt} has no member `{name}`"),
+        }
+    }
+}
+
+/// Bits of an integer that is narrower than its bytes, which is how bit fields were encoded at first.
+fn old_bit_field(ty: Type<'_>) -> Option<(u32, u32)> {
+    let int = ty.int()?;
+    (int.offset != 0 || int.bits != ty.size.saturating_mul(8)).then_some((int.offset, int.bits))
+}
+
+/// `.member[3].member`
+fn steps(mut rest: &str) -> Option<Vec<Step<'_>>> {
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('[') {
+            let (index, after) = after.split_once(']')?;
+            steps.push(Step::Index(index.parse().ok()?));
+            rest = after;
+        } else {
+            let after = rest.strip_prefix('.')?;
+            let (name, after) = after.split_at(after.find(['.', '[']).unwrap_or(after.len()));
+            if name.is_empty() {
+                return None;
+            }
+            steps.push(Step::Member(name));
+            rest = after;
+        }
+    }
+    Some(steps)
+}

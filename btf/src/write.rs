@@ -1,0 +1,113 @@
+//! Writing BTF.
+
+use std::collections::HashMap;
+
+use crate::types::{Kind, TypeId};
+
+/// Types that become a blob, in this machine's byte order.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    types: Vec<u32>,
+    count: u32,
+    strings: Vec<u8>,
+    known: HashMap<String, u32>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { types: Vec::new(), count: 0, strings: vec![0], known: HashMap::from([(String::new(), 0)]) }
+    }
+}
+
+impl Builder {
+    /// No types but `void`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where a string is in the string section; equal strings are kept once. A NUL ends it early.
+    pub fn string(&mut self, text: &str) -> u32 {
+        if let Some(&offset) = self.known.get(text) {
+            return offset;
+        }
+        // A blob of 4 GiB cannot be loaded anyway, so what lies behind is as good as nameless.
+        let offset = u32::try_from(self.strings.len()).unwrap_or_default();
+        self.strings.extend(text.bytes().take_while(|&byte| byte != 0));
+        self.strings.push(0);
+        self.known.insert(text.to_owned(), offset);
+        offset
+    }
+
+    /// Appends a type as it is; `info` is kind, flag and number of elements.
+    pub(crate) fn raw(&mut self, name: &str, info: u32, size: u32, tail: &[u32]) -> TypeId {
+        let name = self.string(name);
+        self.types.extend([name, info, size]);
+        self.types.extend(tail);
+        self.count += 1;
+        TypeId(self.count)
+    }
+
+    /// The number that the next type will have.
+    pub(crate) fn next_id(&self) -> TypeId {
+        TypeId(self.count + 1)
+    }
+
+    fn ty(&mut self, kind: Kind, name: &str, elements: usize, size: u32, tail: &[u32]) -> TypeId {
+        let elements = u32::try_from(elements).unwrap_or(u32::MAX) & 0xffff;
+        self.raw(name, u32::from(kind.0) << 24 | elements, size, tail)
+    }
+
+    /// An integer of `size` bytes.
+    pub fn int(&mut self, name: &str, size: u8, signed: bool) -> TypeId {
+        self.ty(Kind::INT, name, 0, size.into(), &[(u32::from(signed) << 24) | (u32::from(size) * 8)])
+    }
+
+    /// A pointer.
+    pub fn ptr(&mut self, to: TypeId) -> TypeId {
+        self.ty(Kind::PTR, "", 0, to.0, &[])
+    }
+
+    /// A typedef.
+    pub fn typedef(&mut self, name: &str, of: TypeId) -> TypeId {
+        self.ty(Kind::TYPEDEF, name, 0, of.0, &[])
+    }
+
+    /// An array; `index` is an integer type.
+    pub fn array(&mut self, of: TypeId, index: TypeId, len: u32) -> TypeId {
+        self.ty(Kind::ARRAY, "", 0, 0, &[of.0, index.0, len])
+    }
+
+    /// A structure of `size` bytes; each member has its name, type and offset in bytes.
+    pub fn strukt(&mut self, name: &str, size: u32, members: &[(&str, TypeId, u32)]) -> TypeId {
+        let tail: Vec<u32> = members
+            .iter()
+            .flat_map(|&(name, ty, offset)| [self.string(name), ty.0, offset.saturating_mul(8)])
+            .collect();
+        self.ty(Kind::STRUCT, name, members.len(), size, &tail)
+    }
+
+    /// A prototype; each parameter has its name and type.
+    pub fn func_proto(&mut self, params: &[(&str, TypeId)], ret: TypeId) -> TypeId {
+        let tail: Vec<u32> = params.iter().flat_map(|&(name, ty)| [self.string(name), ty.0]).collect();
+        self.ty(Kind::FUNC_PROTO, "", params.len(), ret.0, &tail)
+    }
+
+    /// A static function. (Global ones are told by `vlen` from Linux 5.6 on; the kernel verifies those on their own.)
+    pub fn func(&mut self, name: &str, proto: TypeId) -> TypeId {
+        self.ty(Kind::FUNC, name, 0, proto.0, &[])
+    }
+
+    /// The blob.
+    pub fn finish(&self) -> Vec<u8> {
+        let types = u32::try_from(self.types.len() * 4).unwrap_or(u32::MAX);
+        let strings = u32::try_from(self.strings.len()).unwrap_or(u32::MAX);
+        let mut blob = Vec::with_capacity(24 + self.types.len() * 4 + self.strings.len());
+        blob.extend(0xeb9f_u16.to_ne_bytes());
+        blob.extend([1, 0]);
+        for word in [24, 0, types, types, strings].iter().chain(&self.types) {
+            blob.extend(word.to_ne_bytes());
+        }
+        blob.extend(&self.strings);
+        blob
+    }
+}
