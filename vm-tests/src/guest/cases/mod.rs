@@ -1,0 +1,43 @@
+//! The cases, one file an area. A new file is added to `AREAS` and nowhere else.
+
+mod guest;
+
+use super::case::Case;
+
+const AREAS: &[&[Case]] = &[guest::CASES];
+
+fn all() -> impl Iterator<Item = &'static Case> {
+    AREAS.iter().copied().flatten()
+}
+
+/// The names of the cases that contain one of the filters, or of all without a filter.
+pub fn selected(filter: &[String]) -> Vec<&'static str> {
+    let wanted = |name: &str| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
+    all().map(|case| case.name).filter(|name| wanted(name)).collect()
+}
+
+/// The case of this name.
+pub fn find(name: &str) -> Option<&'static Case> {
+    all().find(|case| case.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_have_an_area() {
+        let names = selected(&[]);
+        for (i, name) in names.iter().enumerate() {
+            assert!(name.split_once("::").is_some_and(|(area, case)| !area.is_empty() && !case.is_empty()), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':'), "{name}");
+            assert_eq!(names.iter().position(|other| other == name), Some(i), "{name} is there twice");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_part_of_a_name() {
+        assert!(selected(&["guest::".to_owned()]).contains(&"guest::loopback_is_up"));
+        assert!(selected(&["no such case".to_owned()]).is_empty());
+    }
+}

@@ -1,0 +1,58 @@
+//! What a case left in the kernel: programs, maps, links and BTF objects that nobody should hold any more, probes in
+//! tracefs, pinned files, mounts and cgroups.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::sys::{self, Object};
+
+/// What there is at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers(BTreeSet<String>);
+
+/// How long the kernel may take to free what was closed: it does so after a grace period.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Leftovers {
+    /// What there is now.
+    pub fn now() -> Leftovers {
+        let mut found = BTreeSet::new();
+        for object in Object::ALL {
+            for id in sys::object_ids(object) {
+                found.insert(format!("{} {id} {:?}", object.word(), sys::object_name(object, id).unwrap_or_default()));
+            }
+        }
+        for file in ["kprobe_events", "uprobe_events"] {
+            let text = fs::read_to_string(Path::new("/sys/kernel/tracing").join(file)).unwrap_or_default();
+            found.extend(text.lines().map(|line| format!("{file} {line:?}")));
+        }
+        for (word, directory) in [("pinned file", "/sys/fs/bpf"), ("cgroup", "/sys/fs/cgroup")] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            // The controllers' own files come and go with what other kernels offer; only directories are made by cases.
+            let wanted = |entry: &fs::DirEntry| word != "cgroup" || entry.file_type().is_ok_and(|kind| kind.is_dir());
+            found.extend(entries.filter(wanted).map(|entry| format!("{word} {}", entry.path().display())));
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        found.extend(mounts.lines().map(|line| format!("mount {line:?}")));
+        Leftovers(found)
+    }
+
+    /// What there is beyond this, after waiting for it to go; `None` is as it should be.
+    pub fn leak(&self) -> Option<String> {
+        let begin = Instant::now();
+        loop {
+            let now = Leftovers::now();
+            let more: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
+            if more.is_empty() {
+                return None;
+            }
+            if begin.elapsed() > PATIENCE {
+                return Some(more.join(", "));
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The system calls of an init and of the leak check: the only file of this crate with unsafe code.
+//!
+//! They are made directly and not through bpfkit-loader, because a check that shares the code it checks proves little.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::size_of_val;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::ptr;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Mounts a file system of this type.
+///
+/// # Errors
+/// Those of mount(2); ENODEV for a type that the kernel lacks.
+pub fn mount(kind: &str, at: &Path) -> io::Result<()> {
+    let kind = CString::new(kind)?;
+    let at = CString::new(at.as_os_str().as_bytes())?;
+    // SAFETY: three strings that end with NUL and live through the call; no data.
+    check(unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, ptr::null()) })?;
+    Ok(())
+}
+
+/// Unmounts what is mounted at a place.
+///
+/// # Errors
+/// Those of umount2(2).
+pub fn unmount(at: &Path) -> io::Result<()> {
+    let at = CString::new(at.as_os_str().as_bytes())?;
+    // SAFETY: a string that ends with NUL and lives through the call.
+    check(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) })?;
+    Ok(())
+}
+
+/// Gives this process a mount namespace of its own, from which nothing spreads.
+///
+/// # Errors
+/// Those of unshare(2) and mount(2).
+pub fn private_mounts() -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the target is a string that ends with NUL; source, type and data are not looked at with these flags.
+    check(unsafe { libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), flags, ptr::null()) })?;
+    Ok(())
+}
+
+/// Whether this process has the user id 0.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Brings `lo` up; the kernel gives it 127.0.0.1 and ::1 by itself.
+///
+/// # Errors
+/// Those of socket(2) and of the SIOCGIFFLAGS and SIOCSIFFLAGS ioctls.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: no pointers; the result is checked before it becomes an owned descriptor.
+    let socket = unsafe {
+        let fd = check(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: ifreq is a name and a union of plain data, for which zeros are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    // SAFETY: both ioctls take an ifreq, which lives through the call; the first fills in the flags that are read after it.
+    unsafe {
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request))?;
+        request.ifr_ifru.ifru_flags |= IFF_UP;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request))?;
+    }
+    Ok(())
+}
+
+/// `IFF_UP` of `linux/if.h`, in the width that ifreq has.
+const IFF_UP: libc::c_short = 1;
+
+/// Makes a terminal pass bytes on as they are: no newline becomes two characters, nothing is echoed.
+///
+/// # Errors
+/// Those of tcgetattr(3) and tcsetattr(3); EIO for a serial port that is not there.
+pub fn raw_terminal(file: &File) -> io::Result<()> {
+    // SAFETY: termios is plain data, for which zeros are valid.
+    let mut termios: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: an open descriptor, and a termios that lives through the calls.
+    unsafe {
+        check(libc::tcgetattr(file.as_raw_fd(), &raw mut termios))?;
+        libc::cfmakeraw(&raw mut termios);
+        check(libc::tcsetattr(file.as_raw_fd(), libc::TCSANOW, &raw const termios))?;
+    }
+    Ok(())
+}
+
+/// Ends every process of a group; there may be none left.
+pub fn kill_group(leader: u32) {
+    if let Ok(leader) = libc::pid_t::try_from(leader) {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
+/// Ends every process but this one and reaps it. Only for process 1, which this spares.
+pub fn kill_all_others() {
+    assert_eq!(std::process::id(), 1, "only init may end everybody");
+    // SAFETY: no pointers.
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+    // SAFETY: the status is not asked for. Without children it fails with ECHILD, which ends the loop.
+    while unsafe { libc::waitpid(-1, ptr::null_mut(), 0) } > 0 {}
+}
+
+/// Switches the machine off, by a reset where it cannot be switched off: the runner takes both for the end.
+pub fn power_off() -> ! {
+    // SAFETY: no pointers; these return only on failure.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+        libc::reboot(libc::RB_AUTOBOOT);
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A kind of object that the kernel numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A program.
+    Prog,
+    /// A map.
+    Map,
+    /// A BTF object.
+    Btf,
+    /// A link.
+    Link,
+}
+
+/// How one kind is asked for; numbers of `enum bpf_cmd`.
+struct Commands {
+    next_id: libc::c_long,
+    fd_by_id: libc::c_long,
+    /// Where in its info the name is.
+    name: Option<usize>,
+}
+
+impl Object {
+    /// Every kind.
+    pub const ALL: [Object; 4] = [Object::Prog, Object::Map, Object::Btf, Object::Link];
+
+    /// Its name in a sentence.
+    pub fn word(self) -> &'static str {
+        match self {
+            Object::Prog => "program",
+            Object::Map => "map",
+            Object::Btf => "BTF",
+            Object::Link => "link",
+        }
+    }
+
+    fn commands(self) -> Commands {
+        match self {
+            Object::Prog => Commands { next_id: 11, fd_by_id: 13, name: Some(64) },
+            Object::Map => Commands { next_id: 12, fd_by_id: 14, name: Some(24) },
+            Object::Btf => Commands { next_id: 23, fd_by_id: 19, name: None },
+            Object::Link => Commands { next_id: 31, fd_by_id: 30, name: None },
+        }
+    }
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd`.
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+/// `BPF_OBJ_NAME_LEN` of `linux/bpf.h`.
+const NAME_LEN: usize = 16;
+
+/// The ids of every object of a kind; none on a kernel that does not number it.
+pub fn object_ids(object: Object) -> Vec<u32> {
+    let mut ids = Vec::new();
+    let mut id = 0;
+    loop {
+        // start_id, next_id, open_flags
+        let mut attr: [u32; 3] = [id, 0, 0];
+        // SAFETY: the attributes of this command are these three words, which live through the call.
+        if unsafe { bpf(object.commands().next_id, &mut attr) } < 0 {
+            return ids;
+        }
+        id = attr[1];
+        ids.push(id);
+    }
+}
+
+/// The name of an object, if its kind has names and it is still there.
+pub fn object_name(object: Object, id: u32) -> Option<String> {
+    let commands = object.commands();
+    let offset = commands.name?;
+    let mut attr: [u32; 3] = [id, 0, 0];
+    // SAFETY: as in `object_ids`.
+    let fd = libc::c_int::try_from(unsafe { bpf(commands.fd_by_id, &mut attr) }).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: the kernel just gave this descriptor to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = [0_u8; 256];
+    let address = u64::try_from(info.as_mut_ptr().expose_provenance()).ok()?;
+    let [low, high] = if cfg!(target_endian = "little") {
+        [u32::try_from(address & 0xffff_ffff).ok()?, u32::try_from(address >> 32).ok()?]
+    } else {
+        [u32::try_from(address >> 32).ok()?, u32::try_from(address & 0xffff_ffff).ok()?]
+    };
+    // bpf_fd, info_len, info
+    let mut attr: [u32; 4] = [u32::try_from(fd.as_raw_fd()).ok()?, u32::try_from(info.len()).ok()?, low, high];
+    // SAFETY: the attributes are these words; the kernel writes at most info_len bytes to `info`, which outlives the call.
+    if unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) } < 0 {
+        return None;
+    }
+    let name = info.get(offset..offset + NAME_LEN)?;
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// bpf(2).
+///
+/// # Safety
+/// `attr` must be what the command expects, and whatever it points at must be valid for what the kernel does with it.
+unsafe fn bpf<const N: usize>(command: libc::c_long, attr: &mut [u32; N]) -> libc::c_long {
+    // SAFETY: a pointer to `attr` and its size; the rest is the caller's promise.
+    unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) }
+}

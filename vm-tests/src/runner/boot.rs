@@ -1,0 +1,230 @@
+//! One kernel: boot it, follow its guest, end it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::protocol::Event;
+
+use super::image::BootImage;
+use super::initramfs;
+use super::machine::{Accel, Machine, QEMU};
+use super::progress::{End, Progress};
+use super::results::KernelResult;
+use super::tail::Tail;
+
+/// What every VM of a run has in common.
+pub struct Plan {
+    /// Where logs and archives go.
+    pub work: PathBuf,
+    /// The archive of `initramfs::base`.
+    pub initramfs: Vec<u8>,
+    /// The cases that the guests will run.
+    pub cases: Vec<&'static str>,
+    /// The filters as they were given.
+    pub filter: Vec<String>,
+    /// The limit for a VM.
+    pub timeout: Duration,
+    /// Processors of a VM.
+    pub smp: u32,
+    /// Memory of a VM.
+    pub memory: String,
+    /// Words for the kernel's command line.
+    pub append: Vec<String>,
+    /// Whether KVM may be used; cleared by the first guest that it does not bring up.
+    pub kvm: AtomicBool,
+}
+
+/// How long a guest under KVM may take to answer before it is given to the translator.
+const KVM_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a guest may take to power off after its last word.
+const POWER_OFF: Duration = Duration::from_secs(3);
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How much of the console is shown for a broken kernel.
+const CONSOLE_LINES: usize = 20;
+
+impl Plan {
+    /// Boots `image`, and tells how its cases ended.
+    ///
+    /// # Errors
+    /// The machinery is missing: no QEMU, or files that cannot be written.
+    pub fn boot(&self, image: &BootImage) -> Result<KernelResult, String> {
+        if self.kvm.load(Ordering::Relaxed) {
+            let result = self.attempt(image, Accel::Kvm)?;
+            if result.booted() {
+                return Ok(result);
+            }
+            self.kvm.store(false, Ordering::Relaxed);
+        }
+        self.attempt(image, Accel::Tcg)
+    }
+
+    fn attempt(&self, image: &BootImage, accel: Accel) -> Result<KernelResult, String> {
+        let begin = Instant::now();
+        let logs = self.work.join("logs");
+        let failed = |path: &Path, error| format!("write {}: {error}", path.display());
+        fs::create_dir_all(&logs).map_err(|error| failed(&logs, error))?;
+        let log = |suffix: &str| logs.join(format!("{}.{suffix}", image.name));
+        let machine = Machine {
+            kernel: image.kernel.clone(),
+            initrd: initramfs::write(&self.work, &image.name, &self.initramfs, image.btf.as_deref())?,
+            console: log("log"),
+            events: log("jsonl"),
+            smp: self.smp,
+            memory: self.memory.clone(),
+            append: self.command_line(image),
+            accel,
+        };
+        let qemu_log = log("qemu");
+        for path in [&machine.console, &machine.events, &qemu_log] {
+            // QEMU truncates them, but not before the first look at them.
+            fs::write(path, "").map_err(|error| failed(path, error))?;
+        }
+        let stderr = fs::File::create(&qemu_log).map_err(|error| failed(&qemu_log, error))?;
+        let child = Command::new(QEMU)
+            .args(machine.arguments())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .map_err(|error| format!("run {QEMU}: {error}"))?;
+
+        let mut guest = Guest {
+            qemu: Qemu(child),
+            progress: Progress::new(self.cases.iter().copied()),
+            events: Tail::new(&machine.events),
+            console: Tail::new(&machine.console),
+            begin,
+            answered: None,
+        };
+        let patience = if accel == Accel::Kvm { KVM_PATIENCE.min(self.timeout) } else { self.timeout };
+        let end = guest.follow(patience, self.timeout);
+        drop(guest.qemu);
+
+        let console = console_lines(&machine.console);
+        let end = end.unwrap_or_else(|| End::Exited(last_words(&console, &qemu_log)));
+        let finished = guest.progress.finish(&end);
+        let broken = matches!(finished.status, super::results::Status::Broken(_));
+        let tail = console.len().saturating_sub(CONSOLE_LINES);
+        Ok(KernelResult {
+            name: image.name.clone(),
+            origin: image.origin.clone(),
+            release: finished.release,
+            status: finished.status,
+            boot_seconds: guest.answered.unwrap_or_default().as_secs_f64(),
+            seconds: begin.elapsed().as_secs_f64(),
+            notes: finished.notes,
+            console: if broken { console[tail..].to_vec() } else { Vec::new() },
+            cases: finished.cases,
+        })
+    }
+
+    /// What the guest reads from /proc/cmdline. The user's words come last, so that they win.
+    fn command_line(&self, image: &BootImage) -> Vec<String> {
+        let mut words = Vec::new();
+        if image.btf.is_some() {
+            words.push(format!("bpfkit.btf={}", initramfs::BTF));
+        }
+        if !self.filter.is_empty() {
+            words.push(format!("bpfkit.filter={}", self.filter.join(",")));
+        }
+        words.extend(self.append.iter().cloned());
+        words
+    }
+}
+
+/// A running emulator, which does not outlive the runner's interest in it.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // Both fail when it has ended by itself, which is the usual case.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Guest {
+    qemu: Qemu,
+    progress: Progress,
+    events: Tail,
+    console: Tail,
+    begin: Instant,
+    answered: Option<Duration>,
+}
+
+impl Guest {
+    /// Takes in events until the guest is done (`None`, as when QEMU ends) or its time is up.
+    fn follow(&mut self, patience: Duration, limit: Duration) -> Option<End> {
+        let mut done = None;
+        loop {
+            // Asked before the files are read, so that what was written before the end is read after it.
+            let ended = self.qemu.0.try_wait().map_or(true, |status| status.is_some());
+            self.read();
+            if ended {
+                return None;
+            }
+            let elapsed = self.begin.elapsed();
+            if self.progress.is_done() && elapsed > *done.get_or_insert(elapsed) + POWER_OFF {
+                return None;
+            }
+            let allowed = if self.progress.answered() { limit } else { patience };
+            if elapsed > allowed {
+                return Some(End::TimedOut(allowed.as_secs()));
+            }
+            sleep(POLL);
+        }
+    }
+
+    fn read(&mut self) {
+        let events = self.events.lines();
+        let console = self.console.lines();
+        let events = events.iter().filter_map(|line| Event::parse(line));
+        for event in events.chain(console.iter().filter_map(|line| Event::parse_console(line))) {
+            self.progress.event(event);
+        }
+        if self.answered.is_none() && self.progress.answered() {
+            self.answered = Some(self.begin.elapsed());
+        }
+    }
+}
+
+/// The console's lines without the terminal's control characters.
+fn console_lines(path: &Path) -> Vec<String> {
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+    text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// The most telling line there is: the panic, else what QEMU said, else the console's last line.
+fn last_words(console: &[String], qemu_log: &Path) -> String {
+    if let Some(panic) = console.iter().find(|line| line.contains("Kernel panic")) {
+        return panic.clone();
+    }
+    let qemu = fs::read_to_string(qemu_log).unwrap_or_default();
+    match (qemu.lines().next_back(), console.last()) {
+        (Some(line), _) => line.to_owned(),
+        (None, Some(line)) => format!("QEMU ended after the console's line {line:?}"),
+        (None, None) => "QEMU ended without a word".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_panic_is_the_most_telling_line() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = directory.path().join("qemu");
+        let console = ["[1.0] Kernel panic - not syncing: no init".to_owned(), "[1.1] Rebooting".to_owned()];
+        assert_eq!(last_words(&console, &log), console[0]);
+        assert!(last_words(&console[1..], &log).contains("Rebooting"));
+        fs::write(&log, "qemu: warning\nqemu: could not load kernel\n").expect("write");
+        assert_eq!(last_words(&[], &log), "qemu: could not load kernel");
+    }
+}

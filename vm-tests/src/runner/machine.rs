@@ -1,0 +1,113 @@
+//! The machine that QEMU plays.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The emulator's name.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// Finds out whether there is an emulator, before anything is built for it.
+///
+/// # Errors
+/// There is none.
+pub fn check() -> Result<(), String> {
+    let output = Command::new(QEMU).arg("--version").stdin(Stdio::null()).output();
+    output.map(drop).map_err(|error| format!("run {QEMU}: {error} (Debian: apt-get install qemu-system-x86)"))
+}
+
+/// Who executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// The processor.
+    Kvm,
+    /// QEMU's translator: slow, works everywhere.
+    Tcg,
+}
+
+impl Accel {
+    /// Whether this user may try KVM. Only a guest that answers shows that it works: some hosts have the device and refuse
+    /// to run a guest.
+    pub fn kvm_is_worth_a_try() -> bool {
+        OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+    }
+}
+
+/// One virtual machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The first file system.
+    pub initrd: PathBuf,
+    /// The kernel's console, ttyS0, is written here.
+    pub console: PathBuf,
+    /// The guest's events, ttyS1, are written here.
+    pub events: PathBuf,
+    /// Processors.
+    pub smp: u32,
+    /// Memory in QEMU's notation, such as `512M`.
+    pub memory: String,
+    /// Words of the kernel's command line after our own, so that they win.
+    pub append: Vec<String>,
+    /// Who executes the guest's instructions.
+    pub accel: Accel,
+}
+
+impl Machine {
+    /// QEMU's arguments. There is no network and no disk: all that a guest needs is in the initramfs.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let (accel, cpu) = match self.accel {
+            Accel::Kvm => ("kvm", "host"),
+            Accel::Tcg => ("tcg,thread=multi", "max"),
+        };
+        let mut arguments: Vec<OsString> = ["-M", "q35", "-cpu", cpu, "-accel", accel].map(OsString::from).to_vec();
+        arguments.extend(["-smp".into(), self.smp.to_string().into(), "-m".into(), self.memory.as_str().into()]);
+        arguments.extend(["-nodefaults", "-nographic", "-nic", "none", "-no-reboot"].map(OsString::from));
+        arguments.extend(["-serial".into(), file(&self.console), "-serial".into(), file(&self.events)]);
+        arguments.extend(["-kernel".into(), self.kernel.clone().into(), "-initrd".into(), self.initrd.clone().into()]);
+        arguments.extend(["-append".into(), self.command_line().into()]);
+        arguments
+    }
+
+    /// The kernel's command line: a panic reboots, which `-no-reboot` makes QEMU's end.
+    fn command_line(&self) -> String {
+        let mut words = vec!["console=ttyS0", "panic=-1", "quiet"];
+        words.extend(self.append.iter().map(String::as_str));
+        words.join(" ")
+    }
+}
+
+/// A comma in a path is doubled, as QEMU's option parser wants it.
+fn file(path: &Path) -> OsString {
+    format!("file:{}", path.display().to_string().replace(',', ",,")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_hold_the_two_ports_and_one_command_line() {
+        let machine = Machine {
+            kernel: "/k".into(),
+            initrd: "/i".into(),
+            console: "/logs/a,b.log".into(),
+            events: "/logs/e".into(),
+            smp: 2,
+            memory: "512M".into(),
+            append: vec!["bpfkit.filter=asm::".into(), "loglevel=7".into()],
+            accel: Accel::Tcg,
+        };
+        let arguments: Vec<String> =
+            machine.arguments().into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let line = arguments.join(" ");
+        assert!(line.starts_with("-M q35 -cpu max -accel tcg,thread=multi -smp 2 -m 512M"), "{line}");
+        assert!(line.contains("-serial file:/logs/a,,b.log -serial file:/logs/e"), "{line}");
+        assert_eq!(
+            arguments.last().map(String::as_str),
+            Some("console=ttyS0 panic=-1 quiet bpfkit.filter=asm:: loglevel=7")
+        );
+    }
+}

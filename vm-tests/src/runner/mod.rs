@@ -1,0 +1,30 @@
+//! The runner: `cargo vm`.
+
+mod apt;
+mod boot;
+mod build;
+mod cli;
+mod cpio;
+mod image;
+mod initramfs;
+mod machine;
+mod matrix;
+mod pattern;
+mod progress;
+mod report;
+mod results;
+mod sources;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    ExitCode::from(matrix::run(&cli).unwrap_or_else(|stop| {
+        eprintln!("cargo vm: {}", stop.message);
+        stop.code
+    }))
+}

@@ -1,0 +1,150 @@
+//! Showing results: on the terminal, and as Markdown, JSON and JUnit XML in the work directory.
+
+mod junit;
+mod markdown;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::protocol::Outcome;
+
+use super::results::{KernelResult, Results, Status};
+
+/// Writes `results.md`, `results.json` and `junit.xml` into `directory`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(directory: &Path, results: &Results) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(results).map_err(|error| format!("results as JSON: {error}"))?;
+    for (name, text) in [
+        ("results.json", json + "\n"),
+        ("results.md", markdown::render(results)),
+        ("junit.xml", junit::render(results)),
+    ] {
+        let path = directory.join(name);
+        fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// One line for a kernel as soon as it is over.
+pub fn line(kernel: &KernelResult) -> String {
+    let release = kernel.release.as_deref().unwrap_or("-");
+    match &kernel.status {
+        Status::Ran => format!(
+            "{:<8} {release:<30} {} ({:.1} s, up after {:.1} s)",
+            kernel.name,
+            kernel.totals(),
+            kernel.seconds,
+            kernel.boot_seconds
+        ),
+        Status::Broken(reason) => format!("{:<8} {release:<30} broken: {reason}", kernel.name),
+        Status::Unavailable(reason) => format!("{:<8} {release:<30} unavailable: {reason}", kernel.name),
+    }
+}
+
+/// The table of areas and kernels, then every failure and skip with its reason and the kernels it has in common.
+pub fn terminal(results: &Results) -> String {
+    let mut text = String::new();
+    table(results, &mut text);
+    for (word, wanted) in [("skip", false), ("fail", true)] {
+        for ((case, reason), kernels) in by_reason(results, wanted) {
+            let _ = writeln!(text, "{word} {case} on {}: {}", kernels.join(", "), reason.replace('\n', "\n    "));
+        }
+    }
+    for kernel in &results.kernels {
+        for note in &kernel.notes {
+            let _ = writeln!(text, "note on {}: {note}", kernel.name);
+        }
+        if !kernel.console.is_empty() {
+            let _ = writeln!(text, "the console of {} ended with\n    {}", kernel.name, kernel.console.join("\n    "));
+        }
+    }
+    text
+}
+
+/// One row an area, one column a kernel that has cases: `12` passed, `11+1s` one skipped, `10+2F` two failed.
+fn table(results: &Results, text: &mut String) {
+    let kernels: Vec<&KernelResult> = results.kernels.iter().filter(|kernel| !kernel.cases.is_empty()).collect();
+    let mut areas: Vec<&str> =
+        kernels.iter().flat_map(|kernel| kernel.cases.iter().map(|case| area(&case.name))).collect();
+    areas.sort_unstable();
+    areas.dedup();
+    if areas.is_empty() {
+        return;
+    }
+    let width = areas.iter().map(|area| area.len()).max().unwrap_or(0);
+    let _ = write!(text, "\n{:width$}", "");
+    for kernel in &kernels {
+        let _ = write!(text, " {:>8}", kernel.name);
+    }
+    for area_name in areas {
+        let _ = write!(text, "\n{area_name:width$}");
+        for kernel in &kernels {
+            let _ = write!(text, " {:>8}", cell(kernel, area_name));
+        }
+    }
+    text.push_str("\n\n");
+}
+
+fn cell(kernel: &KernelResult, wanted: &str) -> String {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for case in kernel.cases.iter().filter(|case| area(&case.name) == wanted) {
+        match case.outcome {
+            Outcome::Pass => passed += 1,
+            Outcome::Skip(_) => skipped += 1,
+            Outcome::Fail(_) | Outcome::NotRun(_) => failed += 1,
+        }
+    }
+    let mut cell = passed.to_string();
+    for (count, letter) in [(skipped, 's'), (failed, 'F')] {
+        if count > 0 {
+            let _ = write!(cell, "+{count}{letter}");
+        }
+    }
+    cell
+}
+
+/// `loader` of `loader::kprobe`.
+fn area(case: &str) -> &str {
+    case.split_once("::").map_or(case, |(area, _)| area)
+}
+
+/// Failures, or skips, that share case and reason.
+fn by_reason(results: &Results, failures: bool) -> BTreeMap<(&str, &str), Vec<&str>> {
+    let mut found: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for kernel in &results.kernels {
+        for case in &kernel.cases {
+            if let Some(reason) = case.outcome.reason()
+                && case.outcome.is_failure() == failures
+            {
+                found.entry((&case.name, reason)).or_default().push(&kernel.name);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::tests::kernel;
+    use super::*;
+
+    #[test]
+    fn the_table_counts_and_the_reasons_are_shared() {
+        let outcomes = [Outcome::Pass, Outcome::Skip("no BTF".into()), Outcome::Fail("one\ntwo".into())];
+        let results = Results::new(vec![
+            kernel("5.4", Status::Ran, &outcomes),
+            kernel("5.10", Status::Ran, &outcomes),
+            KernelResult::unavailable("6.6", "gone".into()),
+        ]);
+        let text = terminal(&results);
+        assert!(text.contains("\n          5.4     5.10\narea  1+1s+1F  1+1s+1F\n"), "{text}");
+        assert!(text.contains("skip area::case1 on 5.4, 5.10: no BTF\n"), "{text}");
+        assert!(text.contains("fail area::case2 on 5.4, 5.10: one\n    two\n"), "{text}");
+        assert!(line(&results.kernels[2]).contains("unavailable: gone"));
+        assert!(line(&results.kernels[0]).contains("1 passed, 1 failed, 1 skipped"));
+    }
+}
