@@ -110,3 +110,37 @@ impl Drop for Scratch {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    /// How a case is judged that ended with this wait status, this word and this output.
+    fn judged(status: Option<i32>, word: Option<&Outcome>, said: &str) -> Outcome {
+        let directory = tempfile::tempdir().expect("directory");
+        let (result, output) = (directory.path().join("result"), directory.path().join("output"));
+        if let Some(word) = word {
+            fs::write(&result, serde_json::to_vec(word).expect("JSON")).expect("write");
+        }
+        fs::write(&output, said).expect("write");
+        judge(status.map(ExitStatus::from_raw), &result, &output)
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_with_its_message() {
+        let Outcome::Fail(reason) = judged(Some(101 << 8), None, "thread 'main' panicked at x.rs:1\n") else {
+            panic!("not a failure")
+        };
+        assert!(reason.contains("exit status: 101") && reason.ends_with("panicked at x.rs:1"), "{reason}");
+    }
+
+    #[test]
+    fn a_word_counts_only_from_a_process_that_ended_well() {
+        assert_eq!(judged(Some(0), Some(&Outcome::Pass), "noise"), Outcome::Pass);
+        assert_eq!(judged(Some(0), Some(&Outcome::Skip("old".into())), ""), Outcome::Skip("old".into()));
+        assert!(judged(Some(11), Some(&Outcome::Pass), "").is_failure(), "it crashed after its word");
+        assert!(judged(Some(0), None, "").is_failure(), "it left no word");
+        assert!(judged(None, Some(&Outcome::Pass), "").is_failure(), "it had to be killed");
+    }
+}

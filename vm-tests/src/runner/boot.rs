@@ -104,12 +104,13 @@ impl Plan {
         let patience = if accel == Accel::Kvm { KVM_PATIENCE.min(self.timeout) } else { self.timeout };
         let end = guest.follow(patience, self.timeout);
         drop(guest.qemu);
+        // It is a copy of what all guests have; the images and the logs are worth keeping.
+        let _ = fs::remove_file(&machine.initrd);
 
         let console = console_lines(&machine.console);
         let end = end.unwrap_or_else(|| End::Exited(last_words(&console, &qemu_log)));
         let finished = guest.progress.finish(&end);
         let broken = matches!(finished.status, super::results::Status::Broken(_));
-        let tail = console.len().saturating_sub(CONSOLE_LINES);
         Ok(KernelResult {
             name: image.name.clone(),
             origin: image.origin.clone(),
@@ -118,7 +119,7 @@ impl Plan {
             boot_seconds: guest.answered.unwrap_or_default().as_secs_f64(),
             seconds: begin.elapsed().as_secs_f64(),
             notes: finished.notes,
-            console: if broken { console[tail..].to_vec() } else { Vec::new() },
+            console: if broken { last_lines(console) } else { Vec::new() },
             cases: finished.cases,
         })
     }
@@ -193,11 +194,35 @@ impl Guest {
     }
 }
 
-/// The console's lines without the terminal's control characters.
+/// The console's lines without what only a terminal understands.
 fn console_lines(path: &Path) -> Vec<String> {
     let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
     text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Leaves out control characters and escape sequences: those of firmware are `ESC c` and `ESC [ .. letter`.
+fn printable(line: &str) -> String {
+    let mut text = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            if chars.next() == Some('[') {
+                chars.by_ref().find(char::is_ascii_alphabetic);
+            }
+        } else if !c.is_control() {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// The end of the console: from the panic on, because what follows it is long and says less.
+fn last_lines(mut console: Vec<String>) -> Vec<String> {
+    let end = console.len().saturating_sub(CONSOLE_LINES);
+    let from = console.iter().position(|line| line.contains("Kernel panic")).map_or(end, |panic| panic.min(end));
+    console.drain(..from);
+    console.truncate(CONSOLE_LINES);
+    console
 }
 
 /// The most telling line there is: the panic, else what QEMU said, else the console's last line.
@@ -218,7 +243,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_panic_is_the_most_telling_line() {
+    fn a_line_is_shown_without_escape_sequences() {
+        assert_eq!(printable("\u{1b}c\u{1b}[?7l\u{1b}[2J\u{1b}[0mSeaBIOS\r"), "SeaBIOS");
+        assert_eq!(printable("\u{1b}[12"), "");
+    }
+
+    #[test]
+    fn the_end_of_the_console_begins_with_the_panic() {
+        let lines = |panic: usize| {
+            let line = |i| if i == panic { "Kernel panic".to_owned() } else { i.to_string() };
+            last_lines((0..100).map(line).collect())
+        };
+        assert_eq!(lines(30)[0], "Kernel panic");
+        assert_eq!((lines(95)[0].as_str(), lines(95).len()), ("80", CONSOLE_LINES), "and some lines before a late one");
+        assert_eq!(lines(200).last().map(String::as_str), Some("99"));
+    }
+
+    #[test]
+    fn the_panic_is_is_the_most_telling_line() {
         let directory = tempfile::tempdir().expect("directory");
         let log = directory.path().join("qemu");
         let console = ["[1.0] Kernel panic - not syncing: no init".to_owned(), "[1.1] Rebooting".to_owned()];

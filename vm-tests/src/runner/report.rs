@@ -45,16 +45,17 @@ pub fn line(kernel: &KernelResult) -> String {
     }
 }
 
-/// The table of areas and kernels, then every failure and skip with its reason and the kernels it has in common.
+/// The table of areas and kernels, then every skip and failure with its reason and the kernels it has in common.
 pub fn terminal(results: &Results) -> String {
     let mut text = String::new();
     table(results, &mut text);
-    for (word, wanted) in [("skip", false), ("fail", true)] {
-        for ((case, reason), kernels) in by_reason(results, wanted) {
+    for word in ["skip", "fail"] {
+        for ((case, reason), kernels) in by_reason(results, word) {
             let _ = writeln!(text, "{word} {case} on {}: {}", kernels.join(", "), reason.replace('\n', "\n    "));
         }
     }
     for kernel in &results.kernels {
+        not_run(kernel, &mut text);
         for note in &kernel.notes {
             let _ = writeln!(text, "note on {}: {note}", kernel.name);
         }
@@ -63,6 +64,19 @@ pub fn terminal(results: &Results) -> String {
         }
     }
     text
+}
+
+/// Cases that a VM's end kept from running have that one reason, so they are only counted.
+fn not_run(kernel: &KernelResult, text: &mut String) {
+    let reasons: Vec<&str> = kernel
+        .cases
+        .iter()
+        .filter(|case| matches!(case.outcome, Outcome::NotRun(_)))
+        .filter_map(|case| case.outcome.reason())
+        .collect();
+    if let Some(reason) = reasons.first() {
+        let _ = writeln!(text, "fail: {} cases were not run on {}: {reason}", reasons.len(), kernel.name);
+    }
 }
 
 /// One row an area, one column a kernel that has cases: `12` passed, `11+1s` one skipped, `10+2F` two failed.
@@ -112,16 +126,12 @@ fn area(case: &str) -> &str {
     case.split_once("::").map_or(case, |(area, _)| area)
 }
 
-/// Failures, or skips, that share case and reason.
-fn by_reason(results: &Results, failures: bool) -> BTreeMap<(&str, &str), Vec<&str>> {
+/// The cases that ended so, by case and reason.
+fn by_reason<'a>(results: &'a Results, word: &str) -> BTreeMap<(&'a str, &'a str), Vec<&'a str>> {
     let mut found: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for kernel in &results.kernels {
-        for case in &kernel.cases {
-            if let Some(reason) = case.outcome.reason()
-                && case.outcome.is_failure() == failures
-            {
-                found.entry((&case.name, reason)).or_default().push(&kernel.name);
-            }
+        for case in kernel.cases.iter().filter(|case| case.outcome.word() == word) {
+            found.entry((&case.name, case.outcome.reason().unwrap_or_default())).or_default().push(&kernel.name);
         }
     }
     found
@@ -144,6 +154,8 @@ mod tests {
         assert!(text.contains("\n          5.4     5.10\narea  1+1s+1F  1+1s+1F\n"), "{text}");
         assert!(text.contains("skip area::case1 on 5.4, 5.10: no BTF\n"), "{text}");
         assert!(text.contains("fail area::case2 on 5.4, 5.10: one\n    two\n"), "{text}");
+        let hung = kernel("5.4", Status::Ran, &[Outcome::NotRun("hang".into()), Outcome::NotRun("hang".into())]);
+        assert!(terminal(&Results::new(vec![hung])).contains("fail: 2 cases were not run on 5.4: hang\n"));
         assert!(line(&results.kernels[2]).contains("unavailable: gone"));
         assert!(line(&results.kernels[0]).contains("1 passed, 1 failed, 1 skipped"));
     }
