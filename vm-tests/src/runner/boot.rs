@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn the_end_of_the_console_begins_with_the_panic() {
         let lines = |panic: usize| {
-            let line = |i| if i == panic { "Kernel panic".to_owned() } else { i.to_string() };
+            let line = |i: usize| if i == panic { "Kernel panic".to_owned() } else { i.to_string() };
             last_lines((0..100).map(line).collect())
         };
         assert_eq!(lines(30)[0], "Kernel panic");
