@@ -31,7 +31,7 @@ pub const KERNELS: &[Kernel] = &[
     debian("5.10", "5.10.0-*-cloud-amd64", &["bullseye-security", "bullseye"]),
     Kernel { name: "5.15", image: Image::BringYourOwn },
     debian("6.1", "6.1.0-*-cloud-amd64", &["bookworm-security", "bookworm"]),
-    debian("6.6", "6.6.*-cloud-amd64", &["bookworm-backports"]),
+    Kernel { name: "6.6", image: Image::BringYourOwn },
     debian("6.12", "6.12.*-cloud-amd64", &["trixie-security", "trixie", "bookworm-backports"]),
     debian("6.16", "6.16.*-cloud-amd64", BACKPORTS),
     debian("6.17", "6.17.*-cloud-amd64", BACKPORTS),
@@ -69,5 +69,14 @@ mod tests {
         for name in DEFAULT {
             assert!(find(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_public_forge_has_a_job_for_each_line_with_an_image() {
+        let workflow = include_str!("../../.github/workflows/ci.yml");
+        let matrix = workflow.lines().find_map(|line| line.trim().strip_prefix("kernel: [")).expect("a matrix");
+        let jobs: Vec<&str> = matrix.split('\'').skip(1).step_by(2).collect();
+        let lines = KERNELS.iter().filter(|kernel| kernel.image != Image::BringYourOwn);
+        assert_eq!(jobs, lines.map(|kernel| kernel.name).collect::<Vec<_>>());
     }
 }
