@@ -131,8 +131,7 @@ impl Btf {
         if names.is_empty() {
             return format!("{spelt} has no members");
         }
-        let near =
-            names.iter().find(|known| known.contains(name) || !known.is_empty() && name.contains(&***known));
+        let near = names.iter().find(|known| known.contains(name) || !known.is_empty() && name.contains(&***known));
         match near {
             Some(near) => format!("{spelt} has no member `{name}`, but `{near}`"),
             None => format!("{spelt} has no member `{name}`"),

@@ -1,1 +1,38 @@
-//! loader
+//! Loads eBPF programs, attaches them and reads what they send: by raw system calls alone.
+//!
+//! What a program needs of a kernel is described by values ([`MapSpec`], [`ProgSpec`]); a [`Target`] is everything that code may
+//! depend on. [`ProgSpec::link`] joins the two without touching a kernel; only `create`, `load`, `attach` and `open` do.
+#![deny(unsafe_code)]
+
+mod attach;
+mod check;
+pub mod clock;
+mod cpus;
+mod ctx;
+mod error;
+mod feature;
+mod kallsyms;
+mod kernel;
+mod link;
+mod linked;
+mod map;
+mod prog;
+mod ring;
+mod sys;
+mod target;
+mod tracefs;
+mod verifier;
+
+pub use check::Violation;
+pub use cpus::{online as online_cpus, possible as possible_cpus};
+pub use ctx::Arch;
+pub use error::{Error, Tried};
+pub use feature::Feature;
+pub use link::Link;
+pub use linked::Linked;
+pub use map::{Map, MapInfo, MapSpec, MapType, Maps, UpdateMode};
+pub use prog::{Attach, Prog, ProgSpec, ProgType};
+pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
+pub use target::{Target, TargetBuilder};
+pub use tracefs::{Format, FormatField};
+pub use verifier::Rejection;

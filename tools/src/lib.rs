@@ -1,1 +1,22 @@
-//! tools
+//! The tools of bpfkit. One module holds one tool: its manual, arguments, event, maps, programs and output.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+mod columns;
+mod error;
+mod escape;
+mod filter;
+mod options;
+mod output;
+mod read;
+mod report;
+mod session;
+pub mod tcpconnect;
+
+pub use columns::{Column, Columns};
+pub use error::{Chain, Error};
+pub use escape::Escaped;
+pub use filter::TaskFilter;
+pub use options::Options;
+pub use output::Output;
+pub use session::{Accounts, Session};

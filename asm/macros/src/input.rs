@@ -42,7 +42,10 @@ fn flatten(input: TokenStream, tokens: &mut Vec<Token<TokenStream, Span>>) {
                     Delimiter::Parenthesis => ('(', ')'),
                     Delimiter::Bracket => ('[', ']'),
                     Delimiter::Brace => {
-                        tokens.push(Token { kind: TokenKind::Rust(TokenTree::Group(group).into()), span });
+                        // Without the braces, which the compiler would call unnecessary, but still as one.
+                        let mut expression = proc_macro::Group::new(Delimiter::None, group.stream());
+                        expression.set_span(span);
+                        tokens.push(Token { kind: TokenKind::Rust(TokenTree::Group(expression).into()), span });
                         continue;
                     }
                     Delimiter::None => {

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bpfkit_loader::{Target, TargetBuilder};
+
 use crate::protocol::Outcome;
 
 use super::settings::Settings;
@@ -156,6 +158,22 @@ impl Ctx {
             skip!("there is no {} (build it, or set BPFKIT)", bpfkit.display());
         }
         Ok(Command::new(bpfkit))
+    }
+
+    /// The running kernel, with the BTF that came with it.
+    ///
+    /// # Errors
+    /// Fails the case on a machine that the loader does not know.
+    pub fn target(&self) -> Result<Target, Failure> {
+        self.target_builder().running().doing(|| "look at the running kernel".to_owned())
+    }
+
+    /// The same, before it is built, for a case that takes something away from it.
+    pub fn target_builder(&self) -> TargetBuilder {
+        match self.btf() {
+            Some(btf) => Target::builder().btf_file(btf),
+            None => Target::builder(),
+        }
     }
 
     /// The kernel's release, as `uname -r` says it.

@@ -1,10 +1,12 @@
 //! The cases, one file an area. A new file is added to `AREAS` and nowhere else.
 
 mod guest;
+mod loader_progs;
+mod probe;
 
 use super::case::Case;
 
-const AREAS: &[&[Case]] = &[guest::CASES];
+const AREAS: &[&[Case]] = &[guest::CASES, loader_progs::CASES];
 
 fn all() -> impl Iterator<Item = &'static Case> {
     AREAS.iter().copied().flatten()

@@ -1,0 +1,124 @@
+//! kprobes and uprobes: by the PMU that perf has for them (Linux 4.17), else by text in tracefs.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::Tried;
+use crate::feature::Feature;
+use crate::link::Link;
+use crate::prog::Prog;
+use crate::sys::perf;
+use crate::target::Target;
+use crate::{Error, kallsyms};
+
+/// A PMU as sysfs describes it: its number, and the bit of `config` that asks for returns.
+fn pmu(name: &str) -> Result<(u32, u64), Error> {
+    let read = |file: &str| -> Result<(String, String), Error> {
+        let path = format!("/sys/bus/event_source/devices/{name}/{file}");
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::io(format!("cannot read {path}"), error))?;
+        Ok((text.trim().to_owned(), path))
+    };
+    let (kind, path) = read("type")?;
+    let kind = kind.parse().map_err(|_| Error::Format { path, found: kind })?;
+    let (format, path) = read("format/retprobe")?;
+    let bit: Option<u32> = format.strip_prefix("config:").and_then(|bit| bit.parse().ok());
+    let mask = bit.and_then(|bit| 1_u64.checked_shl(bit));
+    Ok((kind, mask.ok_or(Error::Format { path, found: format })?))
+}
+
+/// Lets the program run at an event.
+fn connect(prog: &Prog, event: OwnedFd) -> Result<OwnedFd, Error> {
+    let what = |what: &str| format!("cannot {what} the program `{}`", prog.spec.name);
+    perf::set_bpf(event.as_fd(), prog.as_fd()).map_err(|error| Error::privileged(what("connect"), error))?;
+    perf::enable(event.as_fd()).map_err(|error| Error::privileged(what("start"), error))?;
+    Ok(event)
+}
+
+/// At a kernel function.
+pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_return: bool) -> Result<Link, Error> {
+    // From Linux 6.11 on a missing function is EINVAL, as much else is; so the list of functions is looked at first.
+    let found = kallsyms::require(symbol)?;
+    let mut tried = Tried::new();
+    if target.has(Feature::KprobePmu) {
+        match by_pmu(symbol, offset, at_return, &found).and_then(|event| connect(&prog, event)) {
+            Ok(event) => return Ok(Link::new(prog, vec![event], "perf PMU kprobe", tried)),
+            Err(error) if error.is_permission() => return Err(error),
+            Err(error) => tried.push(super::entry("perf PMU kprobe", &error)),
+        }
+    } else {
+        tried.push(("perf PMU kprobe".to_owned(), "the kernel has none".to_owned()));
+    }
+    // Several functions of one name are told apart by their address.
+    let place = match found.addresses.as_slice() {
+        [first, _, ..] if *first != 0 => format!("{:#x}", first.saturating_add(offset)),
+        _ if offset == 0 => symbol.to_owned(),
+        _ => format!("{symbol}+{offset}"),
+    };
+    by_text(prog, target, "kprobe", at_return, &place, tried)
+}
+
+fn by_pmu(symbol: &str, offset: u64, at_return: bool, found: &kallsyms::Symbol) -> Result<OwnedFd, Error> {
+    let (kind, return_mask) = pmu("kprobe")?;
+    let config = if at_return { return_mask } else { 0 };
+    let what = format!("cannot probe {symbol}");
+    let name = CString::new(symbol).map_err(|error| Error::io(&what, error.into()))?;
+    let result = match perf::probe(kind, config, &name, offset) {
+        // From Linux 6.6 on a name that several functions have is refused; the first of them is meant.
+        Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => match found.addresses.first() {
+            Some(&address) if address != 0 => perf::probe_address(kind, config, address.saturating_add(offset)),
+            _ => Err(error),
+        },
+        result => result,
+    };
+    result.map_err(|error| Error::privileged(what, error))
+}
+
+/// At a place in a file.
+pub(super) fn user(prog: Prog, target: &Target, path: &Path, offset: u64, at_return: bool) -> Result<Link, Error> {
+    let mut tried = Tried::new();
+    if target.has(Feature::UprobePmu) {
+        let event = pmu("uprobe").and_then(|(kind, return_mask)| {
+            let what = format!("cannot probe {}+{offset:#x}", path.display());
+            let name =
+                CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| Error::io(&what, error.into()))?;
+            let config = if at_return { return_mask } else { 0 };
+            perf::probe(kind, config, &name, offset).map_err(|error| Error::privileged(what, error))
+        });
+        match event.and_then(|event| connect(&prog, event)) {
+            Ok(event) => return Ok(Link::new(prog, vec![event], "perf PMU uprobe", tried)),
+            Err(error) if error.is_permission() => return Err(error),
+            Err(error) => tried.push(super::entry("perf PMU uprobe", &error)),
+        }
+    } else {
+        tried.push(("perf PMU uprobe".to_owned(), "the kernel has none".to_owned()));
+    }
+    let place = format!("{}:{offset:#x}", path.display());
+    by_text(prog, target, "uprobe", at_return, &place, tried)
+}
+
+fn by_text(
+    prog: Prog,
+    target: &Target,
+    kind: &'static str,
+    at_return: bool,
+    place: &str,
+    mut tried: Tried,
+) -> Result<Link, Error> {
+    let how = if kind == "kprobe" { "tracefs kprobe_events" } else { "tracefs uprobe_events" };
+    let attempt = || {
+        let tracefs = target.tracefs()?;
+        tracefs.remove_stale();
+        let text = tracefs.set_probe(kind, at_return, place)?;
+        let event = perf::tracepoint(text.id(tracefs)?);
+        let event = event.map_err(|error| Error::privileged(format!("cannot open the event of {place}"), error))?;
+        Ok((connect(&prog, event)?, text))
+    };
+    match attempt() {
+        Ok((event, text)) => Ok(Link::new(prog, vec![event], how, tried).with_text(text)),
+        Err(error) => {
+            tried.push(super::entry(how, &error));
+            Err(super::failed(&prog.spec.attach, tried))
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Tracepoints and trampolines.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use crate::Error;
+use crate::error::Tried;
+use crate::link::Link;
+use crate::prog::Prog;
+use crate::sys::{bpf, perf};
+use crate::target::Target;
+
+/// At a tracepoint, by its number in tracefs.
+pub(super) fn tracepoint(prog: Prog, target: &Target, category: &str, name: &str) -> Result<Link, Error> {
+    let what = format!("cannot attach to the tracepoint {category}:{name}");
+    let id = target.tracefs()?.id(category, name)?;
+    let event = perf::tracepoint(id).map_err(|error| Error::privileged(&what, error))?;
+    perf::set_bpf(event.as_fd(), prog.as_fd()).map_err(|error| Error::privileged(&what, error))?;
+    perf::enable(event.as_fd()).map_err(|error| Error::privileged(&what, error))?;
+    Ok(Link::new(prog, vec![event], "perf tracepoint", Tried::new()))
+}
+
+/// At a tracepoint, by its name.
+pub(super) fn raw_tracepoint(prog: Prog, name: &str) -> Result<Link, Error> {
+    let what = format!("cannot attach to the raw tracepoint {name}");
+    let text = CString::new(name).map_err(|error| Error::io(&what, error.into()))?;
+    let event = bpf::raw_tracepoint_open(prog.as_fd(), Some(&text)).map_err(|error| Error::privileged(&what, error))?;
+    Ok(Link::new(prog, vec![event], "BPF_RAW_TRACEPOINT_OPEN", Tried::new()))
+}
+
+/// Where a tracing program says that it belongs.
+pub(super) fn tracing(prog: Prog) -> Result<Link, Error> {
+    let mut tried = Tried::new();
+    let what = || format!("cannot attach {}", prog.spec.attach);
+    match bpf::link_create(prog.as_fd(), prog.spec.attach.expected()) {
+        Ok(link) => return Ok(Link::new(prog, vec![link], "BPF_LINK_CREATE", tried)),
+        Err(error) => tried.push(super::entry("BPF_LINK_CREATE", &Error::io(what(), error))),
+    }
+    match bpf::raw_tracepoint_open(prog.as_fd(), None) {
+        Ok(link) => Ok(Link::new(prog, vec![link], "BPF_RAW_TRACEPOINT_OPEN", tried)),
+        Err(error) => {
+            tried.push(super::entry("BPF_RAW_TRACEPOINT_OPEN", &Error::io(what(), error)));
+            Err(super::failed(&prog.spec.attach, tried))
+        }
+    }
+}

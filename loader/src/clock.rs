@@ -1,0 +1,13 @@
+//! The clock of samples.
+
+use crate::sys::process;
+
+/// Nanoseconds of CLOCK_MONOTONIC, which samples carry.
+pub fn now() -> u64 {
+    process::monotonic()
+}
+
+/// What makes nanoseconds since 1970 of those, as of now.
+pub fn realtime_offset() -> i128 {
+    i128::from(process::realtime()) - i128::from(process::monotonic())
+}

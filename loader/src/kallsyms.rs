@@ -1,0 +1,95 @@
+//! /proc/kallsyms: which functions the kernel has.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use crate::Error;
+
+/// What the list says of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Symbol {
+    /// Where it is, once for each function of that name; 0 where the kernel hides it.
+    pub addresses: Vec<u64>,
+    /// Copies that the compiler made of it or of parts of it, such as `name.isra.0`.
+    pub variants: Vec<String>,
+}
+
+/// Looks a function up.
+///
+/// # Errors
+/// When the list cannot be read.
+pub(crate) fn find(name: &str) -> Result<Symbol, Error> {
+    let file = File::open("/proc/kallsyms").map_err(|error| Error::io("cannot open /proc/kallsyms", error))?;
+    search(BufReader::with_capacity(1 << 16, file), name)
+        .map_err(|error| Error::io("cannot read /proc/kallsyms", error))
+}
+
+/// Insists that there is such a function, unless the list is empty, as it is for those who may not see it.
+///
+/// # Errors
+/// That there is none, and what there is instead.
+pub(crate) fn require(name: &str) -> Result<Symbol, Error> {
+    let symbol = find(name)?;
+    if !symbol.addresses.is_empty() {
+        return Ok(symbol);
+    }
+    let hint = match symbol.variants.as_slice() {
+        [] => None,
+        variants => Some(format!("the compiler left {}", variants.join(", "))),
+    };
+    Err(Error::NoSymbol { symbol: name.to_owned(), hint })
+}
+
+/// Lines are `ffffffff81000000 T name` and, for modules, a tab and `[module]`.
+fn search(mut list: impl BufRead, name: &str) -> std::io::Result<Symbol> {
+    let mut symbol = Symbol::default();
+    let mut line = Vec::with_capacity(128);
+    while list.read_until(b'\n', &mut line)? != 0 {
+        let found = parse(&line).filter(|(_, found)| found.starts_with(name.as_bytes()));
+        if let Some((address, found)) = found {
+            match &found[name.len()..] {
+                [] => symbol.addresses.push(address),
+                [b'.', ..] => symbol.variants.push(String::from_utf8_lossy(found).into_owned()),
+                _ => {}
+            }
+        }
+        line.clear();
+    }
+    Ok(symbol)
+}
+
+/// Functions only: their letter is t, T, w or W.
+fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
+    let space = line.iter().position(|&byte| byte == b' ')?;
+    let [_, b't' | b'T' | b'w' | b'W', b' ', name @ ..] = &line[space..] else { return None };
+    let end = name.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(name.len());
+    let address = std::str::from_utf8(&line[..space]).ok()?;
+    Some((u64::from_str_radix(address, 16).ok()?, &name[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &[u8] = b"ffffffff81000000 T _stext\nffffffff81000010 t tcp_close\nffffffff81000020 d tcp_close\n\
+        ffffffff81000030 t tcp_close\t[mod]\nffffffff81000040 t tcp_close.isra.0\nffffffff81000050 T tcp_close_state\n";
+
+    #[test]
+    fn every_function_of_a_name_is_found_and_its_copies_too() {
+        let symbol = search(LIST, "tcp_close").unwrap();
+        assert_eq!(symbol.addresses, [0xffff_ffff_8100_0010, 0xffff_ffff_8100_0030]);
+        assert_eq!(symbol.variants, ["tcp_close.isra.0"]);
+        assert_eq!(search(LIST, "tcp").unwrap(), Symbol::default());
+    }
+
+    #[test]
+    fn garbage_is_passed_over() {
+        for end in 0..LIST.len() {
+            let _ = search(&LIST[..end], "tcp_close").unwrap();
+        }
+        assert_eq!(
+            search(&b"\xff\xfe t tcp_close\nzz T tcp_close\n\n T\n"[..], "tcp_close").unwrap(),
+            Symbol::default()
+        );
+    }
+}

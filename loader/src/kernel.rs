@@ -1,0 +1,96 @@
+//! Which kernel runs, and what this process may do with it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use bpfkit_asm::Version;
+
+/// `uname -r`.
+pub(crate) fn release() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned())
+}
+
+/// The version as LINUX_VERSION_CODE has it, which kernels before 5.0 want to be told with kprobe programs.
+///
+/// uname is wrong on Debian and Ubuntu, where it names the ABI; the vDSO has it in its note of type 0 and name `Linux`.
+pub(crate) fn version_code() -> Option<u32> {
+    vdso().and_then(|vdso| note(&vdso)).or_else(|| {
+        let release = release()?;
+        let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
+        let (major, minor, patch) = (numbers.next()?, numbers.next()?, numbers.next().unwrap_or_default());
+        Some((major << 16) + (minor << 8) + patch.min(255))
+    })
+}
+
+/// The version, major and minor.
+pub(crate) fn version() -> Option<Version> {
+    let code = version_code()?;
+    Some(Version::new(u16::try_from(code >> 16).ok()?, u16::try_from(code >> 8 & 0xff).ok()?))
+}
+
+/// The vDSO's bytes, out of this process's own memory.
+fn vdso() -> Option<Vec<u8>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let range = maps.lines().find(|line| line.ends_with("[vdso]"))?.split_whitespace().next()?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    let mut bytes = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
+    File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, start).ok()?;
+    Some(bytes)
+}
+
+/// The word of the note `Linux` of type 0. Notes are aligned to 4 bytes; there is a second note `Linux`, of type 256.
+fn note(elf: &[u8]) -> Option<u32> {
+    let head = [6_u32, 4, 0].map(u32::to_ne_bytes).concat();
+    let wanted = [head.as_slice(), b"Linux\0\0\0"].concat();
+    let at = (0..elf.len()).step_by(4).find(|&at| elf[at..].starts_with(&wanted))?;
+    elf.get(at + wanted.len()..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
+}
+
+/// What may be in the way where the kernel says EPERM.
+pub(crate) fn privilege_hint() -> Option<String> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_PERFMON: u32 = 38;
+    const CAP_BPF: u32 = 39;
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let status = read("/proc/self/status")?;
+    let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let caps = u64::from_str_radix(caps.trim(), 16).ok()?;
+    let has = |cap: u32| caps >> cap & 1 != 0;
+    if !(has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
+        return Some("it takes root, or CAP_BPF and CAP_PERFMON from Linux 5.8 on".to_owned());
+    }
+    let lockdown = read("/sys/kernel/security/lockdown").unwrap_or_default();
+    let mode = lockdown.split('[').nth(1).and_then(|rest| rest.split(']').next());
+    match mode {
+        Some(mode) if mode != "none" => {
+            Some(format!("the kernel is locked down for {mode}: /sys/kernel/security/lockdown"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vdso_and_uname_agree_on_major_and_minor() {
+        let code = note(&vdso().expect("a vDSO")).expect("a note");
+        let release: Version = release().unwrap().parse().unwrap();
+        assert_eq!((code >> 16, code >> 8 & 0xff), (release.major.into(), release.minor.into()));
+    }
+
+    #[test]
+    fn the_note_of_another_type_is_passed_over() {
+        let note_of = |kind: u32, word: u32| {
+            [6_u32.to_ne_bytes(), 4_u32.to_ne_bytes(), kind.to_ne_bytes(), *b"Linu", *b"x\0\0\0", word.to_ne_bytes()]
+                .concat()
+        };
+        let elf = [note_of(256, 7), note_of(0, 0x0004_1200)].concat();
+        assert_eq!(note(&elf), Some(0x0004_1200));
+        for end in 0..elf.len() {
+            let _ = note(&elf[..end]);
+        }
+    }
+}

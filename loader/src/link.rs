@@ -1,0 +1,68 @@
+//! What keeps a program attached.
+
+use std::fmt;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::error::Tried;
+use crate::prog::Prog;
+use crate::tracefs::TextProbe;
+
+/// A program at its place. Dropping it detaches the program.
+///
+/// Fields are dropped in order: the events first, so that nothing runs any more, then the text of a probe, which cannot be
+/// removed while an event uses it, then the program.
+#[derive(Debug)]
+pub struct Link {
+    _events: Vec<OwnedFd>,
+    _text: Option<TextProbe>,
+    prog: Prog,
+    how: &'static str,
+    tried: Tried,
+}
+
+impl Link {
+    pub(crate) fn new(prog: Prog, events: Vec<OwnedFd>, how: &'static str, tried: Tried) -> Self {
+        Self { _events: events, _text: None, prog, how, tried }
+    }
+
+    pub(crate) fn with_text(mut self, text: TextProbe) -> Self {
+        self._text = Some(text);
+        self
+    }
+
+    /// The way it was attached, such as `perf PMU`.
+    pub fn how(&self) -> &'static str {
+        self.how
+    }
+
+    /// What was tried before, and why it failed.
+    pub fn tried(&self) -> &[(String, String)] {
+        &self.tried
+    }
+
+    /// The program.
+    pub fn prog(&self) -> &Prog {
+        &self.prog
+    }
+
+    /// How often the kernel could not run it, where the kernel tells: a return probe that had no room for another call
+    /// under way, or a program that was running already.
+    pub fn missed(&self) -> Option<u64> {
+        let fdinfo = |fd: i32| fs::read_to_string(PathBuf::from(format!("/proc/self/fdinfo/{fd}"))).ok();
+        let line = |text: &str, key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+            value.trim_start_matches(':').trim().parse::<u64>().ok()
+        };
+        let prog = fdinfo(std::os::fd::AsRawFd::as_raw_fd(&self.prog.fd))?;
+        line(&prog, "recursion_misses")
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: by {}", self.prog.spec.attach, self.how)?;
+        self.tried.iter().try_for_each(|(how, why)| write!(f, "; not by {how}: {why}"))
+    }
+}

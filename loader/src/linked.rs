@@ -1,0 +1,322 @@
+//! A program whose holes are filled for a kernel: still a value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use bpfkit_asm::{Fixup, Insn, Names, Source, list};
+use bpfkit_btf::{Builder, Kind};
+
+use crate::feature::Feature;
+use crate::map::{Maps, with_memlock};
+use crate::prog::{Prog, ProgSpec};
+use crate::sys::bpf::{self, ProgInput, ProgLoad};
+use crate::target::Target;
+use crate::verifier::Rejection;
+use crate::{Error, ctx, kernel};
+
+/// A program for one kernel; only the numbers of its maps are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    spec: ProgSpec,
+    insns: Vec<Insn>,
+    /// Where each function begins.
+    funcs: Vec<(usize, String)>,
+    sources: Vec<Option<Source>>,
+    labels: Vec<(usize, String)>,
+    maps: BTreeMap<usize, String>,
+    callees: BTreeMap<usize, String>,
+    /// What filled a hole: `sock.__sk_common.skc_num: __u16 at 14, 2 bytes`.
+    notes: BTreeMap<usize, String>,
+    attach_btf_id: u32,
+}
+
+impl Names for Linked {
+    fn map(&self, slot: usize) -> Option<&str> {
+        self.maps.get(&slot).map(String::as_str)
+    }
+
+    fn function(&self, slot: usize) -> Option<&str> {
+        self.callees.get(&slot).map(String::as_str)
+    }
+}
+
+impl Linked {
+    pub(crate) fn new(spec: &ProgSpec, target: &Target) -> Result<Self, Error> {
+        let mut linked = Self {
+            spec: spec.clone(),
+            insns: Vec::new(),
+            funcs: Vec::new(),
+            sources: Vec::new(),
+            labels: Vec::new(),
+            maps: BTreeMap::new(),
+            callees: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            attach_btf_id: 0,
+        };
+        let mut fixups = Vec::new();
+        for (name, code) in &spec.funcs {
+            let base = linked.insns.len();
+            linked.funcs.push((base, name.clone()));
+            linked.insns.extend(code.insns());
+            linked.sources.extend(code.sources().iter().cloned());
+            linked.labels.extend(code.labels().iter().map(|(slot, label)| (base + slot, label.clone())));
+            fixups.extend(code.fixups().iter().map(|(slot, fixup)| (base + slot, fixup)));
+        }
+        for (slot, fixup) in fixups {
+            linked.fill(slot, fixup, target)?;
+        }
+        if spec.attach.expected() != 0 {
+            linked.attach_btf_id = linked.attach_id(target)?;
+        }
+        Ok(linked)
+    }
+
+    /// The function of the kernel that a tracing program belongs to.
+    fn attach_id(&self, target: &Target) -> Result<u32, Error> {
+        use crate::Attach::{Fentry, Fexit};
+        let (Fentry { func } | Fexit { func }) = &self.spec.attach else { return Ok(0) };
+        let btf = target.btf()?;
+        let found = btf.find(func, &[Kind::FUNC]);
+        found.map(|func| func.id.0).ok_or_else(|| bpfkit_btf::Error::NoType(func.clone()).into())
+    }
+
+    fn fill(&mut self, slot: usize, fixup: &Fixup, target: &Target) -> Result<(), Error> {
+        let unknown =
+            |what, name: &str| Error::Unknown { what, name: name.to_owned(), program: self.spec.name.clone() };
+        match fixup {
+            Fixup::Map(map) | Fixup::MapValue(map) => {
+                self.maps.insert(slot, map.as_str().to_owned());
+            }
+            Fixup::FieldOff(path) | Fixup::FieldImm(path) | Fixup::FieldSize(path) => {
+                let field = target.field(path.as_str())?;
+                let bits = field
+                    .bits
+                    .map_or(String::new(), |bits| format!(", bits {} to {}", bits.offset, bits.offset + bits.size));
+                let note =
+                    format!("{}: {} at {}, {} bytes{bits}", field.path, field.type_name, field.offset, field.size);
+                match fixup {
+                    Fixup::FieldOff(_) => self.add_off(slot, field.offset, path.as_str())?,
+                    Fixup::FieldImm(_) => self.add_imm(slot, field.offset, path.as_str())?,
+                    _ => self.add_imm(slot, field.size, path.as_str())?,
+                }
+                self.notes.insert(slot, note);
+            }
+            Fixup::CtxOff(word) | Fixup::CtxImm(word) => {
+                let offset = ctx::offset(&self.spec, word, target)?;
+                if matches!(fixup, Fixup::CtxOff(_)) {
+                    self.add_off(slot, offset, word)?;
+                } else {
+                    self.add_imm(slot, offset, word)?;
+                }
+                self.notes.insert(slot, format!("ctx.{word} at {offset}"));
+            }
+            Fixup::Call(name) | Fixup::Func(name) => {
+                let start = self.funcs.iter().find(|(_, known)| known == name).map(|&(start, _)| start);
+                let start = start.ok_or_else(|| unknown("function", name))?;
+                // Distances are counted from the next slot, for a constant of two slots from its second.
+                let distance = i64::try_from(start).unwrap_or(i64::MAX) - i64::try_from(slot).unwrap_or(i64::MAX) - 1;
+                self.insns[slot].imm = i32::try_from(distance)
+                    .map_err(|_| Error::TooFar { what: format!("function `{name}`"), value: distance })?;
+                self.callees.insert(slot, name.clone().into_owned());
+            }
+            Fixup::Kfunc(name) => {
+                let func = target.btf()?.find(name, &[Kind::FUNC]).ok_or_else(|| unknown("kernel function", name))?;
+                self.insns[slot].imm = i32::try_from(func.id.0).map_err(|_| Error::TooFar {
+                    what: format!("kernel function `{name}`"),
+                    value: func.id.0.into(),
+                })?;
+                self.callees.insert(slot, name.clone().into_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn add_off(&mut self, slot: usize, offset: u32, what: &str) -> Result<(), Error> {
+        let value = i64::from(self.insns[slot].off) + i64::from(offset);
+        let too_far = |_| Error::TooFar { what: what.to_owned(), value };
+        self.insns[slot].off = i16::try_from(value).map_err(too_far)?;
+        Ok(())
+    }
+
+    fn add_imm(&mut self, slot: usize, offset: u32, what: &str) -> Result<(), Error> {
+        let value = i64::from(self.insns[slot].imm) + i64::from(offset);
+        let too_far = |_| Error::TooFar { what: what.to_owned(), value };
+        self.insns[slot].imm = i32::try_from(value).map_err(too_far)?;
+        Ok(())
+    }
+
+    /// The slots.
+    pub fn insns(&self) -> &[Insn] {
+        &self.insns
+    }
+
+    /// The program that it was made from.
+    pub fn spec(&self) -> &ProgSpec {
+        &self.spec
+    }
+
+    /// Where each slot was written.
+    pub fn sources(&self) -> &[Option<Source>] {
+        &self.sources
+    }
+
+    /// Where each function begins.
+    pub fn funcs(&self) -> &[(usize, String)] {
+        &self.funcs
+    }
+
+    /// Checks the rules of the kernel that it was linked for, as far as they can be told without it.
+    ///
+    /// # Errors
+    /// The first rule that is broken, and where.
+    pub fn check(&self, target: &Target) -> Result<(), Error> {
+        crate::check::check(self, target).map_err(Error::Violation)
+    }
+
+    /// Loads it.
+    ///
+    /// # Errors
+    /// A map that is not there; what the verifier says, with the place in the source.
+    pub fn load(self, target: &Target, maps: &Maps) -> Result<Prog, Error> {
+        let mut insns = self.insns.clone();
+        for (&slot, name) in &self.maps {
+            let map = maps.get(name).ok_or_else(|| Error::Unknown {
+                what: "map",
+                name: name.clone(),
+                program: self.spec.name.clone(),
+            })?;
+            insns[slot].imm = map.as_fd().as_raw_fd();
+        }
+        let bytes: Vec<u8> = insns.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
+        let license = [self.spec.license.as_bytes(), b"\0"].concat();
+        let attributes = ProgLoad {
+            prog_type: self.spec.attach.prog_type().0,
+            kern_version: kernel::version_code().unwrap_or_default(),
+            prog_name: bpf::object_name(&self.spec.name),
+            expected_attach_type: self.spec.attach.expected(),
+            attach_btf_id: self.attach_btf_id,
+            ..Default::default()
+        };
+        let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
+        let types = if target.has(Feature::ProgBtf) { self.types() } else { None };
+        let load = |input: ProgInput<'_>| with_memlock(|| bpf::prog_load(attributes, input, &mut []));
+        let result = match &types {
+            Some(types) => {
+                let input = ProgInput {
+                    func_info: &types.func_info,
+                    line_info: &types.line_info,
+                    btf: Some(types.fd.as_fd()),
+                    ..plain
+                };
+                // The source lines are for people: a kernel that does not like them runs the program without.
+                load(input).or_else(|_| load(plain))
+            }
+            None => load(plain),
+        };
+        match result {
+            Ok(fd) => Ok(Prog { fd, spec: self.spec }),
+            Err(error) => Err(self.rejected(attributes, plain, error)),
+        }
+    }
+
+    /// Asks the verifier again, with a log that grows until it is whole.
+    fn rejected(&self, attributes: ProgLoad, input: ProgInput<'_>, error: std::io::Error) -> Error {
+        const MOST: usize = 16 << 20;
+        let mut size = 64 << 10;
+        let log = loop {
+            let mut log = vec![0; size];
+            match bpf::prog_load(ProgLoad { log_level: 1, ..attributes }, input, &mut log) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && size < MOST => size *= 4,
+                _ => break log,
+            }
+        };
+        let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+        let log = String::from_utf8_lossy(&log[..end]).into_owned();
+        if log.trim().is_empty() {
+            let what = format!("cannot load the program `{}`, {}", self.spec.name, self.spec.attach);
+            return Error::privileged(what, error);
+        }
+        Error::Rejected(Box::new(Rejection::new(self, error, log)))
+    }
+
+    /// Types, functions and source lines for the kernel, where it takes them.
+    fn types(&self) -> Option<Types> {
+        let mut types = Builder::new();
+        let int = types.int("int", 4, true);
+        let void = types.ptr(bpfkit_btf::TypeId(0));
+        let mut func_info = Vec::new();
+        for (index, (start, name)) in self.funcs.iter().enumerate() {
+            let params: &[_] = if index == 0 { &[("ctx", void)] } else { &[] };
+            let proto = types.func_proto(params, int);
+            let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let func = types.func(&name, proto);
+            func_info.extend(u32::try_from(*start).ok()?.to_ne_bytes());
+            func_info.extend(func.0.to_ne_bytes());
+        }
+        let mut line_info = Vec::new();
+        let mut last: Option<&Source> = None;
+        for listed in list(&self.insns, &()) {
+            // The kernel wants a line at each function's start; more of the same line tell nothing.
+            let source = self.sources.get(listed.slot).and_then(Option::as_ref);
+            let is_start = self.funcs.iter().any(|&(start, _)| start == listed.slot);
+            if source == last && !is_start {
+                continue;
+            }
+            last = source;
+            let (file, text, line, column) = match source {
+                Some(Source { file, text, line, column }) => (&**file, &**text, *line, *column),
+                None => ("generated", "", 1, 1),
+            };
+            let slot = u32::try_from(listed.slot).ok()?;
+            let place = line.min(0x003f_ffff) << 10 | column.min(0x3ff);
+            for word in [slot, types.string(file), types.string(text), place] {
+                line_info.extend(word.to_ne_bytes());
+            }
+        }
+        let fd = with_memlock(|| bpf::btf_load(&types.finish())).ok()?;
+        Some(Types { fd, func_info, line_info })
+    }
+
+    /// The listing of some slots, for people.
+    pub(crate) fn excerpt(&self, slots: std::ops::Range<usize>, mark: usize) -> String {
+        let lines = list(&self.insns, self)
+            .filter(|listed| slots.contains(&listed.slot))
+            .map(|listed| format!("{} {:>4}: {listed}", if listed.slot == mark { ">" } else { " " }, listed.slot));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+struct Types {
+    fd: OwnedFd,
+    func_info: Vec<u8>,
+    line_info: Vec<u8>,
+}
+
+/// The annotated listing: each instruction in the kernel's notation, what its numbers stand for, and the line of Rust.
+impl fmt::Display for Linked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.insns.len() == 1 { "" } else { "s" };
+        writeln!(f, "// {}: {}, {} instruction slot{plural}", self.spec.name, self.spec.attach, self.insns.len())?;
+        for listed in list(&self.insns, self) {
+            if let Some((_, name)) = self.funcs.iter().find(|&&(start, _)| start == listed.slot) {
+                writeln!(f, "{name}:")?;
+            }
+            for (_, label) in self.labels.iter().filter(|&&(slot, _)| slot == listed.slot) {
+                writeln!(f, "  {label}:")?;
+            }
+            let line = format!("{:>6}: {listed}", listed.slot);
+            let source = self.sources.get(listed.slot).and_then(Option::as_ref);
+            let place = source.map_or(String::new(), |source| {
+                let file = source.file.rsplit('/').next().unwrap_or_default();
+                format!("{file}:{}  {}", source.line, source.text)
+            });
+            write!(f, "{line:<58} ; {place}")?;
+            match self.notes.get(&listed.slot) {
+                Some(note) => writeln!(f, "  [{note}]")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Programs: from a description to what the kernel runs.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use bpfkit_asm::{Asm, Code};
+
+use crate::link::Link;
+use crate::linked::Linked;
+use crate::map::Maps;
+use crate::target::Target;
+use crate::{Error, attach};
+
+/// What kind of program it is: `enum bpf_prog_type`. The set is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProgType(pub u32);
+
+#[allow(missing_docs)] // the kernel's names
+impl ProgType {
+    pub const SOCKET_FILTER: Self = Self(1);
+    pub const KPROBE: Self = Self(2);
+    pub const TRACEPOINT: Self = Self(5);
+    pub const PERF_EVENT: Self = Self(7);
+    pub const RAW_TRACEPOINT: Self = Self(17);
+    pub const TRACING: Self = Self(26);
+}
+
+/// Where a program is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attach {
+    /// Nowhere: a socket filter that is loaded to see whether it can be.
+    None,
+    /// Before an instruction of a kernel function.
+    Kprobe {
+        /// The function.
+        symbol: String,
+        /// Bytes from its start.
+        offset: u64,
+    },
+    /// At the return of a kernel function.
+    Kretprobe {
+        /// The function.
+        symbol: String,
+    },
+    /// Before an instruction of a program or library.
+    Uprobe {
+        /// The file.
+        path: PathBuf,
+        /// Bytes from the start of the file.
+        offset: u64,
+    },
+    /// At the return of a function of a program or library.
+    Uretprobe {
+        /// The file.
+        path: PathBuf,
+        /// Bytes from the start of the file.
+        offset: u64,
+    },
+    /// At a tracepoint, with the record that it would write.
+    Tracepoint {
+        /// The directory below events in tracefs.
+        category: String,
+        /// The tracepoint.
+        name: String,
+    },
+    /// At a tracepoint, with the arguments that it is given.
+    RawTracepoint {
+        /// The tracepoint.
+        name: String,
+    },
+    /// At the entry of a kernel function, through a trampoline.
+    Fentry {
+        /// The function.
+        func: String,
+    },
+    /// At the return of a kernel function, through a trampoline.
+    Fexit {
+        /// The function.
+        func: String,
+    },
+    /// At each tick of every CPU's clock.
+    PerfEvent {
+        /// Ticks a second.
+        hertz: u64,
+    },
+}
+
+impl Attach {
+    /// The type of the programs that are attached so.
+    pub fn prog_type(&self) -> ProgType {
+        match self {
+            Self::None => ProgType::SOCKET_FILTER,
+            Self::Kprobe { .. } | Self::Kretprobe { .. } | Self::Uprobe { .. } | Self::Uretprobe { .. } => {
+                ProgType::KPROBE
+            }
+            Self::Tracepoint { .. } => ProgType::TRACEPOINT,
+            Self::RawTracepoint { .. } => ProgType::RAW_TRACEPOINT,
+            Self::Fentry { .. } | Self::Fexit { .. } => ProgType::TRACING,
+            Self::PerfEvent { .. } => ProgType::PERF_EVENT,
+        }
+    }
+
+    /// `enum bpf_attach_type`, for the types that have one.
+    pub(crate) fn expected(&self) -> u32 {
+        match self {
+            Self::Fentry { .. } => 24,
+            Self::Fexit { .. } => 25,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Attach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("nothing"),
+            Self::Kprobe { symbol, offset: 0 } => write!(f, "kprobe on {symbol}"),
+            Self::Kprobe { symbol, offset } => write!(f, "kprobe on {symbol}+{offset}"),
+            Self::Kretprobe { symbol } => write!(f, "kretprobe on {symbol}"),
+            Self::Uprobe { path, offset } => write!(f, "uprobe on {}+{offset:#x}", path.display()),
+            Self::Uretprobe { path, offset } => write!(f, "uretprobe on {}+{offset:#x}", path.display()),
+            Self::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
+            Self::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
+            Self::Fentry { func } => write!(f, "fentry on {func}"),
+            Self::Fexit { func } => write!(f, "fexit on {func}"),
+            Self::PerfEvent { hertz } => write!(f, "CPU clock of {hertz} Hz"),
+        }
+    }
+}
+
+/// A program that is to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgSpec {
+    /// Its name; the kernel keeps 15 bytes of it.
+    pub name: String,
+    /// Where it is attached.
+    pub attach: Attach,
+    /// Its licence. Many helpers are for GPL programs only.
+    pub license: String,
+    /// Its functions by name. The kernel enters at the first.
+    pub funcs: Vec<(String, Code)>,
+}
+
+impl ProgSpec {
+    /// A program of one function, under the licence `GPL`, which is what the kernel means by it: what it may call, not how
+    /// this source is licensed.
+    ///
+    /// # Errors
+    /// A mistake in the code.
+    pub fn new(name: &str, attach: Attach, code: Asm) -> Result<Self, Error> {
+        let funcs = vec![(name.to_owned(), code.finish()?)];
+        Ok(Self { name: name.to_owned(), attach, license: "GPL".to_owned(), funcs })
+    }
+
+    /// Adds a function that `call name` finds.
+    ///
+    /// # Errors
+    /// A mistake in the code.
+    pub fn func(mut self, name: &str, code: Asm) -> Result<Self, Error> {
+        self.funcs.push((name.to_owned(), code.finish()?));
+        Ok(self)
+    }
+
+    /// Fills the holes for a kernel.
+    ///
+    /// # Errors
+    /// What cannot be found: a member, a function.
+    pub fn link(&self, target: &Target) -> Result<Linked, Error> {
+        Linked::new(self, target)
+    }
+
+    /// Loads it into the running kernel.
+    ///
+    /// # Errors
+    /// As [`ProgSpec::link`]; a map that is not there; what the verifier says.
+    pub fn load(&self, target: &Target, maps: &Maps) -> Result<Prog, Error> {
+        self.link(target)?.load(target, maps)
+    }
+}
+
+/// A program of the kernel. It lives as long as this or a link.
+#[derive(Debug)]
+pub struct Prog {
+    pub(crate) fd: OwnedFd,
+    pub(crate) spec: ProgSpec,
+}
+
+impl Prog {
+    /// Attaches it where its description says, in the best way that the kernel has.
+    ///
+    /// # Errors
+    /// Each way that was tried, and why it failed.
+    pub fn attach(self, target: &Target) -> Result<Link, Error> {
+        attach::attach(self, target)
+    }
+}
+
+impl AsFd for Prog {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,6 @@
+//! Perf rings: what programs send by `bpf_perf_event_output`.
+
+mod buffer;
+mod record;
+
+pub use buffer::{Event, PerfBuffer, PerfOptions, Sample};

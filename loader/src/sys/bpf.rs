@@ -1,0 +1,267 @@
+//! bpf(2): one structure for each command, and one function.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::retry;
+
+/// A command's attributes: plain data without padding, as every byte is handed to the kernel.
+///
+/// # Safety
+/// The type is `repr(C)`, has no padding, and each bit pattern is a value of it.
+unsafe trait Attributes: Copy {
+    /// The command's number, `enum bpf_cmd` in include/uapi/linux/bpf.h.
+    const COMMAND: libc::c_int;
+}
+
+macro_rules! attributes {
+    ($($(#[$doc:meta])* $name:ident = $command:literal, $size:literal bytes { $($field:ident: $ty:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default)]
+        #[repr(C)]
+        pub(crate) struct $name {
+            $(pub $field: $ty,)*
+        }
+
+        const _: () = assert!(size_of::<$name>() == $size);
+        // The fields fill the structure, so that there is no padding.
+        const _: () = assert!($(size_of::<$ty>() +)* 0 == $size);
+
+        // SAFETY: it is repr(C), the assertions above leave no room for padding, and its fields are integers and arrays of them.
+        unsafe impl Attributes for $name {
+            const COMMAND: libc::c_int = $command;
+        }
+    )*};
+}
+
+attributes! {
+    /// BPF_MAP_CREATE
+    MapCreate = 0, 48 bytes {
+        map_type: u32, key_size: u32, value_size: u32, max_entries: u32, map_flags: u32, inner_map_fd: u32, numa_node: u32,
+        map_name: [u8; 16], map_ifindex: u32,
+    }
+    /// BPF_MAP_LOOKUP_ELEM
+    MapLookup = 1, 32 bytes { map_fd: u32, pad: u32, key: u64, value: u64, flags: u64, }
+    /// BPF_MAP_UPDATE_ELEM
+    MapUpdate = 2, 32 bytes { map_fd: u32, pad: u32, key: u64, value: u64, flags: u64, }
+    /// BPF_MAP_DELETE_ELEM
+    MapDelete = 3, 32 bytes { map_fd: u32, pad: u32, key: u64, value: u64, flags: u64, }
+    /// BPF_MAP_GET_NEXT_KEY
+    MapNext = 4, 32 bytes { map_fd: u32, pad: u32, key: u64, value: u64, flags: u64, }
+    /// BPF_PROG_LOAD
+    ProgLoad = 5, 120 bytes {
+        prog_type: u32, insn_cnt: u32, insns: u64, license: u64, log_level: u32, log_size: u32, log_buf: u64,
+        kern_version: u32, prog_flags: u32, prog_name: [u8; 16], prog_ifindex: u32, expected_attach_type: u32,
+        prog_btf_fd: u32, func_info_rec_size: u32, func_info: u64, func_info_cnt: u32, line_info_rec_size: u32,
+        line_info: u64, line_info_cnt: u32, attach_btf_id: u32, attach_prog_fd: u32, core_relo_cnt: u32,
+    }
+    /// BPF_OBJ_PIN
+    ObjPin = 6, 16 bytes { pathname: u64, bpf_fd: u32, file_flags: u32, }
+    /// BPF_OBJ_GET
+    ObjGet = 7, 16 bytes { pathname: u64, bpf_fd: u32, file_flags: u32, }
+    /// BPF_RAW_TRACEPOINT_OPEN
+    RawTracepointOpen = 17, 16 bytes { name: u64, prog_fd: u32, pad: u32, }
+    /// BPF_BTF_LOAD
+    BtfLoad = 18, 32 bytes { btf: u64, btf_log_buf: u64, btf_size: u32, btf_log_size: u32, btf_log_level: u32, pad: u32, }
+    /// BPF_LINK_CREATE
+    LinkCreate = 28, 16 bytes { prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What the kernel answers in its place: an errno for a command, or nothing to let the call through.
+    pub(crate) static FAKE: std::cell::RefCell<Option<Box<dyn FnMut(libc::c_int) -> Option<i32>>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+/// The call itself.
+fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<i32> {
+    retry(|| {
+        #[cfg(test)]
+        if let Some(errno) = FAKE.with_borrow_mut(|fake| fake.as_mut().and_then(|fake| fake(A::COMMAND))) {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        // SAFETY: the kernel reads and writes `size` bytes of a structure that is borrowed for the call. The addresses in it
+        // were made by the functions below from slices that they borrow until the call has returned.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, A::COMMAND, std::ptr::from_mut(attributes), size_of::<A>()) };
+        match i32::try_from(result) {
+            Ok(value) if value >= 0 => Ok(value),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
+}
+
+/// A call that returns a file descriptor.
+fn bpf_fd<A: Attributes>(attributes: &mut A) -> io::Result<OwnedFd> {
+    let fd = bpf(attributes)?;
+    // SAFETY: the kernel has just opened it for this call, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// An address for the kernel to read from.
+fn address(bytes: &[u8]) -> u64 {
+    bytes.as_ptr().expose_provenance() as u64
+}
+
+/// An address for the kernel to write to.
+fn address_mut(bytes: &mut [u8]) -> u64 {
+    bytes.as_mut_ptr().expose_provenance() as u64
+}
+
+fn length(bytes: &[u8]) -> io::Result<u32> {
+    u32::try_from(bytes.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
+}
+
+/// A name as the kernel keeps it: at most 15 bytes and a NUL, of letters, digits, `_` and `.`.
+pub(crate) fn object_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *to = if from.is_ascii_alphanumeric() || from == b'.' { from } else { b'_' };
+    }
+    bytes
+}
+
+pub(crate) fn map_create(mut attributes: MapCreate) -> io::Result<OwnedFd> {
+    bpf_fd(&mut attributes)
+}
+
+/// `value` has the size of the map's values, times the number of possible CPUs for per-CPU maps: [`crate::Map`] sees to it.
+pub(crate) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    let mut attributes =
+        MapLookup { map_fd: number(map), key: address(key), value: address_mut(value), ..Default::default() };
+    bpf(&mut attributes).map(drop)
+}
+
+pub(crate) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    let mut attributes = MapUpdate { map_fd: number(map), pad: 0, key: address(key), value: address(value), flags };
+    bpf(&mut attributes).map(drop)
+}
+
+pub(crate) fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let mut attributes = MapDelete { map_fd: number(map), key: address(key), ..Default::default() };
+    bpf(&mut attributes).map(drop)
+}
+
+/// The key after `key`, or the first.
+pub(crate) fn map_next(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<()> {
+    let mut attributes =
+        MapNext { map_fd: number(map), key: key.map_or(0, address), value: address_mut(next), ..Default::default() };
+    bpf(&mut attributes).map(drop)
+}
+
+/// What BPF_PROG_LOAD takes beside numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProgInput<'a> {
+    pub insns: &'a [u8],
+    /// Ends in a NUL.
+    pub license: &'a [u8],
+    pub func_info: &'a [u8],
+    pub line_info: &'a [u8],
+    pub btf: Option<BorrowedFd<'a>>,
+}
+
+/// Loads a program; the verifier writes what it thinks into `log` where `attributes` ask for it.
+pub(crate) fn prog_load(mut attributes: ProgLoad, input: ProgInput<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
+    attributes.insns = address(input.insns);
+    attributes.insn_cnt = length(input.insns)? / 8;
+    attributes.license = address(input.license);
+    if let Some(btf) = input.btf {
+        attributes.prog_btf_fd = number(btf);
+        attributes.func_info = address(input.func_info);
+        attributes.func_info_rec_size = 8;
+        attributes.func_info_cnt = length(input.func_info)? / 8;
+        attributes.line_info = address(input.line_info);
+        attributes.line_info_rec_size = 16;
+        attributes.line_info_cnt = length(input.line_info)? / 16;
+    }
+    if attributes.log_level != 0 {
+        attributes.log_size = length(log)?;
+        attributes.log_buf = address_mut(log);
+    }
+    bpf_fd(&mut attributes)
+}
+
+pub(crate) fn btf_load(btf: &[u8]) -> io::Result<OwnedFd> {
+    bpf_fd(&mut BtfLoad { btf: address(btf), btf_size: length(btf)?, ..Default::default() })
+}
+
+/// `path` ends in a NUL.
+pub(crate) fn obj_get(path: &std::ffi::CStr) -> io::Result<OwnedFd> {
+    bpf_fd(&mut ObjGet { pathname: address(path.to_bytes_with_nul()), ..Default::default() })
+}
+
+/// `path` ends in a NUL.
+pub(crate) fn obj_pin(path: &std::ffi::CStr, fd: BorrowedFd<'_>) -> io::Result<()> {
+    let pathname = address(path.to_bytes_with_nul());
+    bpf(&mut ObjPin { pathname, bpf_fd: number(fd), file_flags: 0 }).map(drop)
+}
+
+/// `name` ends in a NUL; programs of type TRACING have none, as they know where they belong.
+pub(crate) fn raw_tracepoint_open(prog: BorrowedFd<'_>, name: Option<&std::ffi::CStr>) -> io::Result<OwnedFd> {
+    let name = name.map_or(0, |name| address(name.to_bytes_with_nul()));
+    bpf_fd(&mut RawTracepointOpen { name, prog_fd: number(prog), pad: 0 })
+}
+
+pub(crate) fn link_create(prog: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    bpf_fd(&mut LinkCreate { prog_fd: number(prog), attach_type, ..Default::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_call_that_is_to_be_repeated_is_repeated_and_not_for_ever() {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        for errno in [libc::EINTR, libc::EAGAIN] {
+            CALLS.store(0, Ordering::Relaxed);
+            FAKE.set(Some(Box::new(move |_| {
+                CALLS.fetch_add(1, Ordering::Relaxed);
+                Some(errno)
+            })));
+            let error = btf_load(&[]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno));
+            assert_eq!(CALLS.load(Ordering::Relaxed), 10);
+        }
+        FAKE.set(None);
+    }
+
+    #[test]
+    fn each_command_reports_what_the_kernel_says() {
+        let fd = std::fs::File::open("/dev/null").unwrap();
+        let fd = std::os::fd::AsFd::as_fd(&fd);
+        for errno in [libc::ENOMEM, libc::EMFILE, libc::EPERM] {
+            FAKE.set(Some(Box::new(move |_| Some(errno))));
+            let results = [
+                map_create(MapCreate::default()).map(drop),
+                map_lookup(fd, &[0; 4], &mut [0; 8]),
+                map_update(fd, &[0; 4], &[0; 8], 0),
+                map_delete(fd, &[0; 4]),
+                map_next(fd, None, &mut [0; 4]),
+                prog_load(ProgLoad::default(), ProgInput::default(), &mut []).map(drop),
+                btf_load(&[]).map(drop),
+                obj_get(c"/none").map(drop),
+                obj_pin(c"/none", fd),
+                raw_tracepoint_open(fd, None).map(drop),
+                link_create(fd, 0).map(drop),
+            ];
+            for result in results {
+                assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
+            }
+        }
+        FAKE.set(None);
+    }
+
+    #[test]
+    fn a_name_is_cut_to_what_the_kernel_takes() {
+        assert_eq!(&object_name("tcp-v4 connect, the return of"), b"tcp_v4_connect_\0");
+    }
+}

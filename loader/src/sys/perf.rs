@@ -1,0 +1,125 @@
+//! perf_event_open(2).
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::retry;
+
+/// `struct perf_event_attr` of include/uapi/linux/perf_event.h, as long as it was in Linux 4.1 (PERF_ATTR_SIZE_VER5).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct Attributes {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup: u32,
+    bp_type: u32,
+    config1: u64,
+    config2: u64,
+    branch_sample_type: u64,
+    sample_regs_user: u64,
+    sample_stack_user: u32,
+    clockid: i32,
+    sample_regs_intr: u64,
+    aux_watermark: u32,
+    sample_max_stack: u16,
+    reserved: u16,
+}
+
+const SIZE: u32 = 112;
+const _: () = assert!(size_of::<Attributes>() == SIZE as usize);
+
+const TYPE_SOFTWARE: u32 = 1;
+const TYPE_TRACEPOINT: u32 = 2;
+const SW_CPU_CLOCK: u64 = 0;
+const SW_BPF_OUTPUT: u64 = 10;
+const SAMPLE_TIME: u64 = 1 << 2;
+const SAMPLE_RAW: u64 = 1 << 10;
+const FLAG_FREQ: u64 = 1 << 10;
+const FLAG_WATERMARK: u64 = 1 << 14;
+const FLAG_USE_CLOCKID: u64 = 1 << 25;
+const FD_CLOEXEC: libc::c_ulong = 1 << 3;
+const IOC_ENABLE: libc::c_ulong = 0x2400;
+const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+
+fn open(attributes: Attributes, pid: libc::pid_t, cpu: u32) -> io::Result<OwnedFd> {
+    let attributes = Attributes { size: SIZE, ..attributes };
+    let fd = retry(|| {
+        // SAFETY: the kernel reads a structure that is borrowed for the call. Addresses in it are of strings that the callers
+        // borrow until the call has returned.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu.cast_signed(), -1, FD_CLOEXEC)
+        };
+        match RawFd::try_from(fd) {
+            Ok(fd) if fd >= 0 => Ok(fd),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })?;
+    // SAFETY: the kernel has just opened it, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The ring that programs on this CPU write to; a reader is woken when `watermark` bytes are there. Samples carry the time of
+/// CLOCK_MONOTONIC.
+pub(crate) fn bpf_output(cpu: u32, watermark: u32) -> io::Result<OwnedFd> {
+    let attributes = Attributes {
+        kind: TYPE_SOFTWARE,
+        config: SW_BPF_OUTPUT,
+        sample_period: 1,
+        sample_type: SAMPLE_TIME | SAMPLE_RAW,
+        flags: FLAG_WATERMARK | FLAG_USE_CLOCKID,
+        wakeup: watermark,
+        clockid: libc::CLOCK_MONOTONIC,
+        ..Default::default()
+    };
+    open(attributes, -1, cpu)
+}
+
+/// A tracepoint by its id in tracefs, everywhere.
+pub(crate) fn tracepoint(id: u64) -> io::Result<OwnedFd> {
+    let attributes = Attributes { kind: TYPE_TRACEPOINT, config: id, sample_period: 1, ..Default::default() };
+    open(attributes, -1, 0)
+}
+
+/// A function or a place in a file, through the PMU `kind`; `config` tells entry from return.
+pub(crate) fn probe(kind: u32, config: u64, name: &CStr, offset: u64) -> io::Result<OwnedFd> {
+    let config1 = name.as_ptr().expose_provenance() as u64;
+    open(Attributes { kind, config, config1, config2: offset, ..Default::default() }, -1, 0)
+}
+
+/// A function by its address, through the PMU `kind`.
+pub(crate) fn probe_address(kind: u32, config: u64, address: u64) -> io::Result<OwnedFd> {
+    open(Attributes { kind, config, config2: address, ..Default::default() }, -1, 0)
+}
+
+/// A clock that ticks `hertz` times a second on one CPU.
+pub(crate) fn cpu_clock(cpu: u32, hertz: u64) -> io::Result<OwnedFd> {
+    let attributes = Attributes {
+        kind: TYPE_SOFTWARE,
+        config: SW_CPU_CLOCK,
+        sample_period: hertz,
+        flags: FLAG_FREQ,
+        ..Default::default()
+    };
+    open(attributes, -1, cpu)
+}
+
+/// Lets a program run at each event.
+pub(crate) fn set_bpf(event: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes a number.
+    let result = unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_BPF, prog.as_raw_fd()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Begins.
+pub(crate) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes a number.
+    let result = unsafe { libc::ioctl(event.as_raw_fd(), IOC_ENABLE, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,154 @@
+//! Which tasks are traced. Filters are compiled into the programs: what is not asked for costs no instruction, and what is
+//! filtered out never reaches user space.
+
+use std::path::{Path, PathBuf};
+
+use bpfkit_asm::{Asm, Label, bpf};
+use bpfkit_loader::{Map, MapSpec, Maps, Target, UpdateMode};
+
+use crate::{Error, read};
+
+/// Options that say which tasks are traced.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Filters")]
+pub struct TaskFilter {
+    /// Trace this process only
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=MAX_PID))]
+    pub pid: Option<u32>,
+    /// Trace this user only
+    #[arg(short, long)]
+    pub uid: Option<u32>,
+    /// Trace the cgroups whose ids are the keys of this pinned map (u64)
+    #[arg(long, value_name = "PATH")]
+    pub cgroupmap: Option<PathBuf>,
+    /// Trace the mount namespaces whose inode numbers are the keys of this pinned map (u64)
+    #[arg(long, value_name = "PATH")]
+    pub mntnsmap: Option<PathBuf>,
+    /// Trace the tasks in this cgroup v2 directory and below it
+    #[arg(short = 'C', long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+}
+
+/// PID_MAX_LIMIT of include/linux/threads.h on 64-bit machines.
+const MAX_PID: i64 = 4 << 20;
+
+impl TaskFilter {
+    /// Instructions that jump to `out` in a task that is not traced.
+    ///
+    /// They expect what `bpf_get_current_pid_tgid` returned in r0 and 8 bytes of stack at r10 + `scratch`; r6 to r9 survive.
+    ///
+    /// # Errors
+    /// None of its own; those of the fragments it is made of.
+    pub fn code(&self, target: &Target, scratch: i32, out: Label) -> Asm {
+        let mut code = Asm::new();
+        if let Some(pid) = self.pid {
+            code.splice(bpf! {
+                r0 >>= 32;                              // the process; the lower half is the thread
+                if r0 != {pid} goto {out};
+            });
+        }
+        if let Some(uid) = self.uid {
+            code.splice(bpf! {
+                call bpf_get_current_uid_gid;
+                w0 = w0;                                // the user; the upper half is the group
+                w1 = {uid};
+                if r0 != r1 goto {out};
+            });
+        }
+        if self.cgroup.is_some() {
+            code.splice(bpf! {
+                r1 = map[cgroup];
+                r2 = 0;
+                call bpf_current_task_under_cgroup;
+                if r0 != 1 goto {out};
+            });
+        }
+        if self.cgroupmap.is_some() {
+            code.splice(bpf! {
+                call bpf_get_current_cgroup_id;
+                *(u64 *)(r10 + {scratch}) = r0;
+                r1 = map[cgroup_set];
+                r2 = r10;
+                r2 += {scratch};
+                call bpf_map_lookup_elem;
+                if r0 == 0 goto {out};
+            });
+        }
+        if self.mntnsmap.is_some() {
+            code.splice(bpf! {
+                call bpf_get_current_task;
+                r3 = r0;
+                r3 += task_struct.nsproxy;
+                {read::kernel(target, scratch, 8)};
+                r3 = *(u64 *)(r10 + {scratch});
+                r3 += nsproxy.mnt_ns;
+                {read::kernel(target, scratch, 8)};
+                r3 = *(u64 *)(r10 + {scratch});
+                r3 += mnt_namespace.ns.inum;
+                *(u64 *)(r10 + {scratch}) = 0;          // the key is a u64, the number a u32
+                {read::kernel(target, scratch, 4)};
+                r1 = map[mount_ns_set];
+                r2 = r10;
+                r2 += {scratch};
+                call bpf_map_lookup_elem;
+                if r0 == 0 goto {out};
+            });
+        }
+        code
+    }
+
+    /// Checks what can be checked before anything is loaded: that there is such a process.
+    ///
+    /// # Errors
+    /// When there is none, or when the number is that of a thread.
+    pub fn check(&self) -> Result<(), Error> {
+        let Some(pid) = self.pid else { return Ok(()) };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .map_err(|error| Error::Io(format!("no process {pid} to trace"), error))?;
+        match status.lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim) {
+            Some(tgid) if tgid.parse() != Ok(pid) => {
+                Err(Error::Request(format!("{pid} is a thread of process {tgid}: ask for that with -p {tgid}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens or makes the maps that [`TaskFilter::code`] names.
+    ///
+    /// # Errors
+    /// A pinned map that cannot be opened or has other keys than u64; a directory that is not of a cgroup v2 hierarchy.
+    pub fn maps(&self, target: &Target, maps: &mut Maps) -> Result<(), Error> {
+        if let Some(path) = &self.cgroupmap {
+            maps.insert("cgroup_set", set(path)?);
+        }
+        if let Some(path) = &self.mntnsmap {
+            maps.insert("mount_ns_set", set(path)?);
+        }
+        if let Some(path) = &self.cgroup {
+            let cannot = |error| Error::Io(format!("cannot open the cgroup {}", path.display()), error);
+            let directory = std::fs::File::open(path).map_err(cannot)?;
+            if !path.join("cgroup.procs").is_file() {
+                return Err(Error::Request(format!("{} is not a cgroup v2 directory", path.display())));
+            }
+            let map = MapSpec::cgroup_array("cgroup", 1).create(target)?;
+            map.update_fd(0, &directory, UpdateMode::Any).map_err(|error| {
+                Error::About(format!("cannot filter by the cgroup {}", path.display()), Box::new(error.into()))
+            })?;
+            maps.insert("cgroup", map);
+        }
+        Ok(())
+    }
+}
+
+/// A pinned map whose keys are the set of what is traced.
+fn set(path: &Path) -> Result<Map, Error> {
+    let map = Map::from_pinned(path)?;
+    let size = map.info().key_size;
+    if size != 8 {
+        let path = path.display();
+        return Err(Error::Request(format!(
+            "the map pinned at {path} has keys of {size} bytes, and a set of u64 has 8"
+        )));
+    }
+    Ok(map)
+}

@@ -1,0 +1,125 @@
+//! The life of a tool between attaching and leaving: waiting, reading, and noticing that it is time to stop.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use bpfkit_loader::{Event, PerfBuffer, Sample};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::Error;
+use crate::output::Output;
+
+/// How long a lone event may lie in its ring before it is looked for.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Stops on SIGINT, SIGTERM and SIGHUP, when its time is over, and when nobody reads the output any more.
+#[derive(Debug)]
+pub struct Session {
+    signals: UnixStream,
+    deadline: Option<Instant>,
+}
+
+/// What a session did not see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Events that were handed over.
+    pub events: u64,
+    /// Events that the kernel dropped because a ring was full.
+    pub lost: u64,
+}
+
+impl Session {
+    /// Begins to listen for signals. The time starts with [`Session::run`].
+    ///
+    /// # Errors
+    /// When no socket pair or signal handler can be had.
+    pub fn new() -> Result<Self, Error> {
+        let listen = || {
+            let (signals, handler) = UnixStream::pair()?;
+            for signal in [SIGINT, SIGTERM, SIGHUP] {
+                signal_hook::low_level::pipe::register(signal, handler.try_clone()?)?;
+            }
+            Ok(signals)
+        };
+        Ok(Self {
+            signals: listen().map_err(|error| Error::Io("cannot listen for signals".to_owned(), error))?,
+            deadline: None,
+        })
+    }
+
+    /// Hands over samples until it is time to stop, and then what is left.
+    ///
+    /// # Errors
+    /// What `on_sample` says; [`Error::Closed`] when the output's reader has gone; a ring that cannot be read.
+    pub fn run(
+        &mut self,
+        rings: &mut PerfBuffer,
+        duration: Option<Duration>,
+        output: &mut Output,
+        mut on_sample: impl FnMut(&Sample<'_>, &mut Output) -> Result<(), Error>,
+    ) -> Result<Accounts, Error> {
+        self.deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+        let mut accounts = Accounts::default();
+        loop {
+            let stop = self.wait(Some(rings.as_fd()), output)?;
+            let mut result = Ok(());
+            let mut take = |event: Event<'_>| match event {
+                Event::Sample(sample) => {
+                    accounts.events += 1;
+                    if result.is_ok() {
+                        result = on_sample(&sample, output);
+                    }
+                }
+                Event::Lost { count, .. } => accounts.lost += count,
+            };
+            if stop {
+                rings.finish(&mut take)?
+            } else {
+                rings.drain(&mut take)?
+            };
+            result?;
+            output.flush()?;
+            if stop {
+                return Ok(accounts);
+            }
+        }
+    }
+
+    /// Waits where there are no rings to read.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn idle(&mut self, duration: Option<Duration>, output: &mut Output) -> Result<(), Error> {
+        self.deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+        output.flush()?;
+        while !self.wait(None, output)? {}
+        Ok(())
+    }
+
+    /// Waits for a ring or for the tick; true when it is time to stop.
+    fn wait(&self, rings: Option<BorrowedFd<'_>>, output: &Output) -> Result<bool, Error> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = match rings {
+            Some(_) => Some(left.map_or(TICK, |left| left.min(TICK))),
+            None => left,
+        };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        // Without an event asked for, a pipe still tells that its reader has gone.
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(output.as_fd(), PollFlags::empty()),
+        ];
+        fds.extend(rings.map(|rings| PollFd::from_borrowed_fd(rings, PollFlags::IN)));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::Io("cannot wait for events".to_owned(), error.into())),
+        }
+        if fds[1].revents().contains(PollFlags::ERR) {
+            return Err(Error::Closed);
+        }
+        let over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        Ok(over || fds[0].revents().contains(PollFlags::IN))
+    }
+}

@@ -1,0 +1,934 @@
+//! `bpfkit tcpconnect` shows each TCP connection that a process on this machine asks for: who, from where, to where.
+//!
+//! The connection is taken down when the kernel has accepted the request (`connect` sends the SYN), so it is shown whether or
+//! not the other side answers. How it is seen, in order of preference:
+//!
+//! * `kprobe`: the entry of `tcp_v4_connect` and `tcp_v6_connect` remembers the socket, the return reads it. A connect that the
+//!   kernel turns down at once, such as one without a route, is not shown.
+//! * `fentry`: the same at the return alone, which sees the arguments too (Linux 5.5).
+//! * `tracepoint`: `sock:inet_sock_set_state`, when a socket enters SYN_SENT (Linux 4.16). It shows connects that fail at once
+//!   as well. The kernel has not chosen the local port yet at that moment, so where the local port is wanted (`-L`, `-s`) the
+//!   row waits until the socket leaves SYN_SENT.
+//!
+//! Flags, columns and widths are those of bcc's tool of this name.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bpfkit_asm::{Asm, Label, bpf};
+use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, ProgSpec, Sample, Target};
+use serde::Serialize;
+
+use crate::columns::{Column, Columns};
+use crate::error::Chain;
+use crate::escape::{self, Escaped};
+use crate::filter::TaskFilter;
+use crate::options::Options;
+use crate::output::Output;
+use crate::session::{Accounts, Session};
+use crate::{Error, read, report};
+
+/// Trace TCP connects: who asks for a connection, and where to
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Show the time since the first row
+    #[arg(short, long)]
+    pub timestamp: bool,
+    /// Trace these destination ports only
+    #[arg(short = 'P', long, value_name = "PORT[,PORT]", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// Trace IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Trace IPv6 only; an IPv4-mapped address is IPv4
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// Show the local port
+    #[arg(short = 'L', long)]
+    pub lport: bool,
+    /// Show the user's number
+    #[arg(short = 'U', long)]
+    pub print_uid: bool,
+    /// Count connects by source, destination and port, and show the table at the end
+    #[arg(short, long)]
+    pub count: bool,
+    /// With -c: count by source port too
+    #[arg(short, long, requires = "count")]
+    pub source_port: bool,
+    /// How to see connects
+    #[arg(long, value_enum, default_value_t)]
+    pub probe: Probe,
+    #[allow(missing_docs)] // clap would show it
+    #[command(flatten)]
+    pub filter: TaskFilter,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub options: Options,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bpfkit tcpconnect              every connect
+  bpfkit tcpconnect -t -U -L     with time, user and local port
+  bpfkit tcpconnect -P 80,443    to these ports only
+  bpfkit tcpconnect -c           a table of counts, at Ctrl-C
+  bpfkit tcpconnect --ebpf       the programs, without running them";
+
+/// How connects are seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Probe {
+    /// The first of these that the kernel has
+    #[default]
+    Auto,
+    /// kprobe and kretprobe on tcp_v4_connect and tcp_v6_connect
+    Kprobe,
+    /// fexit on the same functions
+    Fentry,
+    /// The tracepoint sock:inet_sock_set_state
+    Tracepoint,
+}
+
+impl Probe {
+    /// In order of preference.
+    const ALL: [Self; 3] = [Self::Kprobe, Self::Fentry, Self::Tracepoint];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kprobe => "kprobe",
+            Self::Fentry => "fentry",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+
+    /// What the kernel must have.
+    fn feature(self) -> Option<Feature> {
+        match self {
+            Self::Kprobe => Some(Feature::Kprobes),
+            Self::Fentry => Some(Feature::Fentry),
+            Self::Auto | Self::Tracepoint => None,
+        }
+    }
+}
+
+/// One connect, as the programs hand it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Name of the thread, up to 16 bytes.
+    pub comm: Vec<u8>,
+    /// Effective user.
+    pub uid: u32,
+    /// Addresses and ports.
+    pub flow: Flow,
+}
+
+/// Addresses and ports of a connection; the local port is 0 where it is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow {
+    /// Local address.
+    pub saddr: IpAddr,
+    /// Remote address.
+    pub daddr: IpAddr,
+    /// Local port.
+    pub lport: u16,
+    /// Remote port.
+    pub dport: u16,
+}
+
+// The event on the stack of a program, from here up, in the order of its bytes. What follows the ports is 2 addresses of 4 or
+// of 16 bytes, remote before local, as struct sock_common has them. From the ports on it is the key of the tables of counts.
+// Neither length leaves the record in need of padding: 4 bytes of size and the event are a multiple of 8.
+const EVENT: i32 = -72;
+const PID_TGID: i32 = EVENT;
+const COMM: i32 = EVENT + 8;
+const UID: i32 = EVENT + 24;
+const FAMILY: i32 = EVENT + 28;
+const PORTS: i32 = EVENT + 32;
+const LPORT: i32 = PORTS + 2;
+const DADDR: i32 = PORTS + 4;
+const SIZE_V4: u32 = 44;
+const SIZE_V6: u32 = 68;
+const KEY: usize = 32;
+/// 8 bytes below the event.
+const SCRATCH: i32 = EVENT - 8;
+/// What the tracepoint's program remembers of a connect until its local port is known: the event up to its ports.
+const WHO: u32 = 32;
+
+const TASK_COMM_LEN: i32 = 16;
+const TCP_SYN_SENT: i32 = 2;
+const BPF_NOEXIST: i32 = 1;
+/// Connects under way at one time: more than any machine has threads in connect(2).
+const IN_FLIGHT: u32 = 10_240;
+/// Rows of a table of counts.
+const FLOWS: u32 = 65_536;
+
+/// An IP version as a program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ip {
+    V4,
+    V6,
+}
+
+impl Ip {
+    const fn family(self) -> i32 {
+        match self {
+            Self::V4 => libc::AF_INET,
+            Self::V6 => libc::AF_INET6,
+        }
+    }
+
+    const fn event_size(self) -> u32 {
+        match self {
+            Self::V4 => SIZE_V4,
+            Self::V6 => SIZE_V6,
+        }
+    }
+
+    const fn counts(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4_count",
+            Self::V6 => "ipv6_count",
+        }
+    }
+
+    const fn function(self) -> &'static str {
+        match self {
+            Self::V4 => "tcp_v4_connect",
+            Self::V6 => "tcp_v6_connect",
+        }
+    }
+}
+
+impl Event {
+    /// Reads the bytes that a program wrote at [`EVENT`].
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let pid_tgid = u64::from_ne_bytes(*bytes.first_chunk()?);
+        let word =
+            |at: usize| bytes.get(at..).and_then(|tail| tail.first_chunk()).map(|word| u32::from_ne_bytes(*word));
+        let ip = if word(28)? == libc::AF_INET.unsigned_abs() { Ip::V4 } else { Ip::V6 };
+        Some(Self {
+            pid: u32::try_from(pid_tgid >> 32).ok()?,
+            tid: u32::try_from(pid_tgid & 0xffff_ffff).ok()?,
+            comm: escape::comm(bytes.get(8..24)?).to_vec(),
+            uid: word(24)?,
+            flow: Flow::parse(ip, bytes.get(KEY..)?)?,
+        })
+    }
+}
+
+impl Flow {
+    /// Reads the ports and addresses that begin at [`PORTS`]. An IPv4-mapped address is shown as what it is, IPv4.
+    fn parse(ip: Ip, bytes: &[u8]) -> Option<Self> {
+        let (dport, rest) = bytes.split_first_chunk()?;
+        let (lport, rest) = rest.split_first_chunk()?;
+        let (daddr, saddr): (IpAddr, IpAddr) = match ip {
+            Ip::V4 => {
+                let (daddr, rest) = rest.split_first_chunk::<4>()?;
+                (Ipv4Addr::from(*daddr).into(), Ipv4Addr::from(*rest.first_chunk::<4>()?).into())
+            }
+            Ip::V6 => {
+                let (daddr, rest) = rest.split_first_chunk::<16>()?;
+                (Ipv6Addr::from(*daddr).to_canonical(), Ipv6Addr::from(*rest.first_chunk::<16>()?).to_canonical())
+            }
+        };
+        Some(Self { saddr, daddr, lport: u16::from_ne_bytes(*lport), dport: u16::from_be_bytes(*dport) })
+    }
+}
+
+impl Args {
+    fn wants(&self, ip: Ip) -> bool {
+        match ip {
+            Ip::V4 => !self.ipv6,
+            Ip::V6 => !self.ipv4,
+        }
+    }
+
+    /// Whether the local port must be known.
+    fn needs_lport(&self) -> bool {
+        if self.count { self.source_port } else { self.lport }
+    }
+
+    /// The maps that the programs of a probe use, but for those of the filter.
+    fn maps(&self, probe: Probe) -> Vec<MapSpec> {
+        let mut maps = vec![MapSpec::percpu_array("dropped", 8, 1)];
+        if self.count {
+            maps.extend([Ip::V4, Ip::V6].map(|ip| MapSpec::hash(ip.counts(), ip.event_size() - 32, 8, FLOWS)));
+        } else {
+            maps.push(MapSpec::perf_event_array("events"));
+        }
+        match probe {
+            Probe::Kprobe => maps.push(MapSpec::hash("sockets", 8, 8, IN_FLIGHT)),
+            Probe::Tracepoint if self.needs_lport() => maps.push(MapSpec::lru_hash("connecting", 8, WHO, IN_FLIGHT)),
+            _ => {}
+        }
+        maps
+    }
+
+    /// The programs of a probe, in the order in which they are attached: returns before entries, so that nothing is remembered
+    /// that nobody collects.
+    ///
+    /// # Errors
+    /// A constant that fits no instruction.
+    pub fn programs(&self, target: &Target, probe: Probe) -> Result<Vec<ProgSpec>, Error> {
+        if probe == Probe::Tracepoint {
+            let attach = Attach::Tracepoint { category: "sock".into(), name: "inet_sock_set_state".into() };
+            return Ok(vec![ProgSpec::new("set_state", attach, self.set_state(target)?)?]);
+        }
+        let mut programs = Vec::new();
+        for ip in [Ip::V4, Ip::V6] {
+            programs.extend(self.programs_of(target, probe, ip)?);
+        }
+        Ok(programs)
+    }
+
+    fn programs_of(&self, target: &Target, probe: Probe, ip: Ip) -> Result<Vec<ProgSpec>, Error> {
+        if !self.wants(ip) {
+            return Ok(Vec::new());
+        }
+        let function = ip.function();
+        let short = function.trim_start_matches("tcp_");
+        Ok(if probe == Probe::Fentry {
+            let attach = Attach::Fexit { func: function.into() };
+            vec![ProgSpec::new(&format!("{short}_x"), attach, self.exit(target, ip))?]
+        } else {
+            let ret = Attach::Kretprobe { symbol: function.into() };
+            let entry = Attach::Kprobe { symbol: function.into(), offset: 0 };
+            vec![
+                ProgSpec::new(&format!("{short}_r"), ret, self.ret(target, ip))?,
+                ProgSpec::new(short, entry, self.entry(target))?,
+            ]
+        })
+    }
+
+    /// At the entry: remembers the socket for the return, by thread.
+    fn entry(&self, target: &Target) -> Asm {
+        let mut code = Asm::new();
+        let out = code.named_label("out");
+        code.splice(bpf! {
+            r6 = *(u64 *)(r1 + ctx.arg1);               // struct sock *sk
+            call bpf_get_current_pid_tgid;
+            *(u64 *)(r10 + PID_TGID) = r0;
+            {self.filter.code(target, SCRATCH, out)};
+            *(u64 *)(r10 + SCRATCH) = r6;
+            r1 = map[sockets];
+            r2 = r10;
+            r2 += PID_TGID;
+            r3 = r10;
+            r3 += SCRATCH;
+            r4 = 0;                                     // BPF_ANY
+            call bpf_map_update_elem;
+            if r0 == 0 goto {out};
+            {drop_one(out)};
+        });
+        leave(code, out)
+    }
+
+    /// At the return: fetches the socket and reports it, if the connect did not fail.
+    fn ret(&self, target: &Target, ip: Ip) -> Asm {
+        let mut code = Asm::new();
+        let out = code.named_label("out");
+        code.splice(bpf! {
+            r6 = r1;
+            call bpf_get_current_pid_tgid;
+            *(u64 *)(r10 + PID_TGID) = r0;
+            r1 = map[sockets];
+            r2 = r10;
+            r2 += PID_TGID;
+            call bpf_map_lookup_elem;
+            if r0 == 0 goto {out};                      // filtered out, or reported by tcp_v4_connect within tcp_v6_connect
+            r7 = *(u64 *)(r0 + 0);                      // struct sock *sk
+            r1 = map[sockets];
+            r2 = r10;
+            r2 += PID_TGID;
+            call bpf_map_delete_elem;
+            r1 = *(u64 *)(r6 + ctx.ret);
+            w1 = w1;                                    // an int
+            if r1 != 0 goto {out};
+            {self.read_socket(target, ip, self.ipv6, out)};
+            {self.report(ip, out)};
+        });
+        leave(code, out)
+    }
+
+    /// fexit sees the arguments and the result at once.
+    fn exit(&self, target: &Target, ip: Ip) -> Asm {
+        let mut code = Asm::new();
+        let out = code.named_label("out");
+        code.splice(bpf! {
+            r6 = r1;
+            r1 = *(u64 *)(r6 + ctx.ret);
+            w1 = w1;                                    // an int
+            if r1 != 0 goto {out};
+            r7 = *(u64 *)(r6 + ctx.arg1);               // struct sock *sk
+            call bpf_get_current_pid_tgid;
+            *(u64 *)(r10 + PID_TGID) = r0;
+            {self.filter.code(target, SCRATCH, out)};
+            {self.read_socket(target, ip, true, out)};
+            {self.report(ip, out)};
+        });
+        leave(code, out)
+    }
+
+    /// Copies ports and addresses of the struct sock in r7 into the event, and leaves for `out` where a filter says so.
+    ///
+    /// `drop_mapped` leaves out the IPv4-mapped addresses of an IPv6 socket: tcp_v6_connect hands those to tcp_v4_connect,
+    /// which reports them.
+    fn read_socket(&self, target: &Target, ip: Ip, drop_mapped: bool, out: Label) -> Asm {
+        let mut code = bpf! {
+            r3 = r7;
+            r3 += sock.__sk_common.skc_portpair;        // skc_dport, big-endian, and skc_num
+            {read::kernel(target, PORTS, 4)};
+            {self.port_filter(out)};
+        };
+        code.splice(match ip {
+            Ip::V4 => bpf! {
+                r3 = r7;
+                r3 += sock.__sk_common.skc_addrpair;    // skc_daddr and skc_rcv_saddr
+                {read::kernel(target, DADDR, 8)};
+            },
+            Ip::V6 => bpf! {
+                r3 = r7;
+                r3 += sock.__sk_common.skc_v6_daddr;
+                {read::kernel(target, DADDR, 16)};
+                {if drop_mapped { keep_mapped(false, out) } else { Asm::new() }};
+                r3 = r7;
+                r3 += sock.__sk_common.skc_v6_rcv_saddr;
+                {read::kernel(target, DADDR + 16, 16)};
+            },
+        });
+        code
+    }
+
+    /// Leaves for `out` unless the destination port is one of those asked for.
+    fn port_filter(&self, out: Label) -> Asm {
+        let mut code = Asm::new();
+        if self.port.is_empty() {
+            return code;
+        }
+        let wanted = code.named_label("wanted");
+        code.splice(bpf! { r1 = *(u16 *)(r10 + PORTS); });
+        for port in &self.port {
+            code.splice(bpf! { if r1 == {port.to_be()} goto {wanted}; });
+        }
+        code.goto(out);
+        code.bind(wanted);
+        code
+    }
+
+    /// Hands over the event whose process, ports and addresses are there, or counts it. r6 is the program's context.
+    fn report(&self, ip: Ip, out: Label) -> Asm {
+        if self.count { self.count(ip, out) } else { send(ip) }
+    }
+
+    /// Adds one to the count of the flow at r10 + PORTS.
+    fn count(&self, ip: Ip, out: Label) -> Asm {
+        let counts = ip.counts();
+        let mut code = Asm::new();
+        if !self.source_port {
+            code.splice(bpf! { *(u16 *)(r10 + LPORT) = 0; });
+        }
+        code.splice(bpf! {
+            r1 = map[{counts}];
+            r2 = r10;
+            r2 += PORTS;
+            call bpf_map_lookup_elem;
+            if r0 != 0 goto known;
+            *(u64 *)(r10 + SCRATCH) = 0;
+            r1 = map[{counts}];
+            r2 = r10;
+            r2 += PORTS;
+            r3 = r10;
+            r3 += SCRATCH;
+            r4 = BPF_NOEXIST;                           // another CPU may have been first
+            call bpf_map_update_elem;
+            r1 = map[{counts}];
+            r2 = r10;
+            r2 += PORTS;
+            call bpf_map_lookup_elem;
+            if r0 != 0 goto known;
+            {drop_one(out)};
+            goto {out};
+        known:
+            r1 = 1;
+            lock *(u64 *)(r0 + 0) += r1;
+        });
+        code
+    }
+
+    /// At sock:inet_sock_set_state.
+    fn set_state(&self, target: &Target) -> Result<Asm, Error> {
+        let protocol = target.tracepoint("sock", "inet_sock_set_state")?.field("protocol").map(|field| field.size);
+        let load_protocol = match protocol {
+            Some(1) => bpf! { r1 = *(u8 *)(r6 + ctx.protocol); },
+            _ => bpf! { r1 = *(u16 *)(r6 + ctx.protocol); },
+        };
+        let mut code = Asm::new();
+        let out = code.named_label("out");
+        code.splice(bpf! {
+            r6 = r1;
+            {load_protocol};
+            if r1 != {libc::IPPROTO_TCP} goto {out};
+        });
+        if !self.needs_lport() {
+            code.splice(bpf! {
+                r1 = *(u32 *)(r6 + ctx.newstate);
+                if r1 != TCP_SYN_SENT goto {out};
+                {self.who(target, out)};
+                {self.read_tracepoint(out)};
+                {self.report(Ip::V6, out)};
+            });
+            return Ok(leave(code, out));
+        }
+        code.splice(bpf! {
+            r1 = *(u64 *)(r6 + ctx.skaddr);
+            *(u64 *)(r10 + SCRATCH) = r1;               // the key of `connecting`
+            r1 = *(u32 *)(r6 + ctx.newstate);
+            if r1 != TCP_SYN_SENT goto left;
+            {self.who(target, out)};
+            r1 = *(u64 *)(r6 + ctx.skaddr);
+            *(u64 *)(r10 + SCRATCH) = r1;               // the filter may have used it
+            r1 = map[connecting];
+            r2 = r10;
+            r2 += SCRATCH;
+            r3 = r10;
+            r3 += EVENT;
+            r4 = 0;                                     // BPF_ANY
+            call bpf_map_update_elem;
+            if r0 == 0 goto {out};
+            {drop_one(out)};
+            goto {out};
+        left:
+            r1 = *(u32 *)(r6 + ctx.oldstate);
+            if r1 != TCP_SYN_SENT goto {out};
+            r1 = map[connecting];
+            r2 = r10;
+            r2 += SCRATCH;
+            call bpf_map_lookup_elem;
+            if r0 == 0 goto {out};
+            r1 = *(u64 *)(r0 + 0);
+            *(u64 *)(r10 + EVENT) = r1;
+            r1 = *(u64 *)(r0 + 8);
+            *(u64 *)(r10 + COMM) = r1;
+            r1 = *(u64 *)(r0 + 16);
+            *(u64 *)(r10 + COMM + 8) = r1;
+            r1 = *(u64 *)(r0 + 24);
+            *(u64 *)(r10 + UID) = r1;                   // and the family
+            r1 = map[connecting];
+            r2 = r10;
+            r2 += SCRATCH;
+            call bpf_map_delete_elem;
+            {self.read_tracepoint(out)};
+        });
+        code.splice(if self.count { self.count(Ip::V6, out) } else { output(Ip::V6) });
+        Ok(leave(code, out))
+    }
+
+    /// The part of the event that tells who connects, and the filter by it.
+    fn who(&self, target: &Target, out: Label) -> Asm {
+        let mut code = bpf! {
+            call bpf_get_current_pid_tgid;
+            *(u64 *)(r10 + PID_TGID) = r0;
+            {self.filter.code(target, SCRATCH, out)};
+        };
+        if self.needs_lport() {
+            code.splice(user_and_name(Ip::V6));
+        }
+        code
+    }
+
+    /// Copies ports and addresses of the tracepoint in r6 into the event; its IPv6 addresses are IPv4-mapped for IPv4.
+    fn read_tracepoint(&self, out: Label) -> Asm {
+        let mut code = bpf! {
+            r1 = *(u16 *)(r6 + ctx.dport);
+            r1 = be16 r1;
+            *(u16 *)(r10 + PORTS) = r1;
+            r1 = *(u16 *)(r6 + ctx.sport);
+            *(u16 *)(r10 + LPORT) = r1;
+            {self.port_filter(out)};
+        };
+        for part in (0..16).step_by(4) {
+            code.splice(bpf! {
+                r1 = *(u32 *)(r6 + ctx.daddr_v6 + {part});
+                *(u32 *)(r10 + DADDR + {part}) = r1;
+                r1 = *(u32 *)(r6 + ctx.saddr_v6 + {part});
+                *(u32 *)(r10 + DADDR + 16 + {part}) = r1;
+            });
+        }
+        if self.ipv4 || self.ipv6 {
+            code.splice(keep_mapped(self.ipv4, out));
+        }
+        code
+    }
+}
+
+/// Leaves for `out` unless the address at r10 + DADDR is IPv4-mapped (`keep`), or if it is (not `keep`).
+fn keep_mapped(keep: bool, out: Label) -> Asm {
+    let mut code = Asm::new();
+    let native = code.named_label("native");
+    let to = if keep { out } else { native };
+    code.splice(bpf! {
+        r1 = *(u32 *)(r10 + DADDR);
+        if r1 != 0 goto {to};
+        r1 = *(u32 *)(r10 + DADDR + 4);
+        if r1 != 0 goto {to};
+        r1 = *(u32 *)(r10 + DADDR + 8);
+        w2 = {0xffff_u32.to_be()};
+        if r1 != r2 goto {to};
+    });
+    if !keep {
+        code.goto(out);
+    }
+    code.bind(native);
+    code
+}
+
+/// Fills in user, family and name, which nothing so far needed.
+fn user_and_name(ip: Ip) -> Asm {
+    bpf! {
+        call bpf_get_current_uid_gid;
+        *(u32 *)(r10 + UID) = w0;
+        *(u32 *)(r10 + FAMILY) = {ip.family()};
+        r1 = r10;
+        r1 += COMM;
+        r2 = TASK_COMM_LEN;
+        call bpf_get_current_comm;
+    }
+}
+
+/// Completes the event and hands it over.
+fn send(ip: Ip) -> Asm {
+    bpf! {
+        {user_and_name(ip)};
+        {output(ip)};
+    }
+}
+
+/// Hands over the event. When the ring is full the kernel counts it as lost.
+fn output(ip: Ip) -> Asm {
+    bpf! {
+        r1 = r6;
+        r2 = map[events];
+        w3 = -1;                                        // BPF_F_CURRENT_CPU
+        r4 = r10;
+        r4 += EVENT;
+        r5 = {ip.event_size()};
+        call bpf_perf_event_output;
+    }
+}
+
+/// Counts an event that found no room in a map.
+fn drop_one(out: Label) -> Asm {
+    bpf! {
+        *(u32 *)(r10 + SCRATCH) = 0;
+        r1 = map[dropped];
+        r2 = r10;
+        r2 += SCRATCH;
+        call bpf_map_lookup_elem;
+        if r0 == 0 goto {out};
+        r1 = 1;
+        lock *(u64 *)(r0 + 0) += r1;
+    }
+}
+
+/// The end of every program.
+fn leave(mut code: Asm, out: Label) -> Asm {
+    code.bind(out);
+    code.splice(bpf! {
+        r0 = 0;
+        exit;
+    });
+    code
+}
+
+/// The programs at work. Fields are dropped in this order: nothing runs any more when its maps go.
+struct Attached {
+    links: Vec<Link>,
+    rings: Option<PerfBuffer>,
+    maps: Maps,
+}
+
+/// Attaches by one probe.
+///
+/// IPv6 may be missing from a kernel; where it was not asked for alone, that is said and IPv4 is traced.
+fn attach(args: &Args, target: &Target, probe: Probe) -> Result<Attached, Error> {
+    let mut maps = Maps::new();
+    for spec in args.maps(probe) {
+        maps.create(&spec, target)?;
+    }
+    args.filter.maps(target, &mut maps)?;
+    let rings = match maps.get("events") {
+        Some(events) => Some(PerfBuffer::open(events, PerfOptions::default())?),
+        None => None,
+    };
+    let start = |programs: Vec<ProgSpec>| -> Result<Vec<Link>, Error> {
+        let programs = programs.iter().map(|spec| spec.load(target, &maps)).collect::<Result<Vec<_>, _>>()?;
+        Ok(programs.into_iter().map(|program| program.attach(target)).collect::<Result<_, _>>()?)
+    };
+    let links = if probe == Probe::Tracepoint {
+        start(args.programs(target, probe)?)?
+    } else {
+        let mut links = start(args.programs_of(target, probe, Ip::V4)?)?;
+        match args.programs_of(target, probe, Ip::V6).and_then(start) {
+            Ok(more) => links.extend(more),
+            Err(error) if args.wants(Ip::V4) => {
+                report::say(format_args!("IPv6 connects are not shown: {}", Chain(&error)))
+            }
+            Err(error) => return Err(error),
+        }
+        links
+    };
+    Ok(Attached { links, rings, maps })
+}
+
+/// Attaches by the probe that was asked for, or by the first that works.
+fn attach_best(args: &Args, target: &Target) -> Result<(Probe, Attached), Error> {
+    if args.probe != Probe::Auto {
+        return Ok((args.probe, attach(args, target, args.probe)?));
+    }
+    let mut tried = Vec::new();
+    for probe in Probe::ALL {
+        let result = match probe.feature().map_or(Ok(()), |feature| target.require(feature)) {
+            Ok(()) => attach(args, target, probe),
+            Err(error) => Err(error.into()),
+        };
+        match result {
+            Ok(attached) => return Ok((probe, attached)),
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => {
+                if args.options.verbose {
+                    report::say(format_args!("not by {}: {}", probe.name(), Chain(&error)));
+                }
+                tried.push((probe.name(), Box::new(error)));
+            }
+        }
+    }
+    Err(Error::NoProbe(tried))
+}
+
+/// Runs the tool.
+///
+/// # Errors
+/// Whatever keeps it from attaching or from printing.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let started = std::time::Instant::now();
+    let target = args.options.target()?;
+    let mut output = Output::stdout();
+    if args.options.ebpf {
+        return list(args, &target, &mut output);
+    }
+    args.filter.check()?;
+    let mut session = Session::new()?;
+    let (probe, mut attached) = attach_best(args, &target)?;
+    if args.options.verbose {
+        for link in &attached.links {
+            report::say(link);
+        }
+        report::say(format_args!("attached by {} after {:.1} ms", probe.name(), started.elapsed().as_secs_f64() * 1e3));
+    }
+    let duration = args.options.duration;
+    let accounts = if let Some(rings) = &mut attached.rings {
+        let mut printer = Printer::new(args);
+        printer.header(&mut output)?;
+        output.flush()?;
+        session.run(rings, duration, &mut output, |sample, output| printer.print(sample, output))?
+    } else {
+        if !args.options.json {
+            output.line("Tracing connect ... Hit Ctrl-C to end")?;
+        }
+        session.idle(duration, &mut output)?;
+        Accounts::default()
+    };
+    let missed = attached.links.iter().filter_map(Link::missed).sum();
+    attached.links.clear();
+    if args.count {
+        print_counts(args, &attached.maps, &mut output)?;
+        output.flush()?;
+    }
+    report::count(accounts.lost, "events lost: the ring was full");
+    report::count(dropped(&attached.maps)?, "connects not recorded: a map was full");
+    report::count(missed, "connects missed: too many at one time for the kernel's return probes");
+    Ok(())
+}
+
+/// Prints the programs.
+fn list(args: &Args, target: &Target, output: &mut Output) -> Result<(), Error> {
+    let has = |probe: &Probe| probe.feature().is_none_or(|feature| target.has(feature));
+    let probe = match args.probe {
+        Probe::Auto => Probe::ALL.into_iter().find(has).unwrap_or(Probe::Tracepoint),
+        probe => probe,
+    };
+    for program in args.programs(target, probe)? {
+        output.line(program.link(target)?.to_string().trim_end())?;
+        output.line("")?;
+    }
+    output.flush()
+}
+
+/// Connects that found no room in a map, over all CPUs.
+fn dropped(maps: &Maps) -> Result<u64, Error> {
+    let per_cpu = match maps.get("dropped") {
+        Some(map) => map.lookup_percpu(&0_u32.to_ne_bytes())?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    Ok(per_cpu.iter().filter_map(|value| value.first_chunk()).map(|value| u64::from_ne_bytes(*value)).sum())
+}
+
+/// A row as JSON.
+#[derive(Serialize)]
+struct Row {
+    /// Nanoseconds since 1970.
+    time_ns: u64,
+    pid: u32,
+    tid: u32,
+    uid: u32,
+    comm: String,
+    #[serde(flatten)]
+    flow: JsonFlow,
+}
+
+/// A flow as JSON.
+#[derive(Serialize)]
+struct JsonFlow {
+    ip: u8,
+    saddr: IpAddr,
+    /// Null where it is not known.
+    lport: Option<u16>,
+    daddr: IpAddr,
+    dport: u16,
+}
+
+/// A row of the table of counts as JSON.
+#[derive(Serialize)]
+struct Count {
+    #[serde(flatten)]
+    flow: JsonFlow,
+    connects: u64,
+}
+
+impl From<Flow> for JsonFlow {
+    fn from(flow: Flow) -> Self {
+        let Flow { saddr, daddr, lport, dport } = flow;
+        Self { ip: flow.version(), saddr, lport: (lport != 0).then_some(lport), daddr, dport }
+    }
+}
+
+impl Flow {
+    fn version(&self) -> u8 {
+        if self.daddr.is_ipv4() { 4 } else { 6 }
+    }
+}
+
+/// Prints events as rows.
+struct Printer<'a> {
+    args: &'a Args,
+    columns: Columns,
+    /// When the first row was, of the samples' clock.
+    first: Option<u64>,
+    /// What makes nanoseconds since 1970 of the samples' clock.
+    to_realtime: i128,
+}
+
+impl<'a> Printer<'a> {
+    fn new(args: &'a Args) -> Self {
+        let columns = [
+            (args.timestamp, "TIME(s)", 8),
+            (args.print_uid, "UID", 5),
+            (true, "PID", 7),
+            (true, "COMM", 12),
+            (true, "IP", 2),
+            (true, "SADDR", 16),
+            (args.lport, "LPORT", 6),
+            (true, "DADDR", 16),
+            (true, "DPORT", 6),
+        ];
+        let shown = columns.into_iter().filter(|(shown, ..)| *shown);
+        Self {
+            args,
+            columns: Columns::new(shown.map(|(_, title, width)| Column { title, width }).collect()),
+            first: None,
+            to_realtime: bpfkit_loader::clock::realtime_offset(),
+        }
+    }
+
+    fn header(&mut self, output: &mut Output) -> Result<(), Error> {
+        if self.args.options.json { Ok(()) } else { output.line(self.columns.header()) }
+    }
+
+    fn print(&mut self, sample: &Sample<'_>, output: &mut Output) -> Result<(), Error> {
+        let Some(event) = Event::parse(sample.data) else {
+            return Err(Error::Request(format!("a program of ours sent a record of {} bytes", sample.data.len())));
+        };
+        let comm = Escaped(&event.comm).to_string();
+        let Event { pid, tid, uid, flow, .. } = event;
+        if self.args.options.json {
+            let time_ns = u64::try_from(i128::from(sample.time) + self.to_realtime).unwrap_or_default();
+            return json(&Row { time_ns, pid, tid, uid, comm, flow: flow.into() }, output);
+        }
+        let first = *self.first.get_or_insert(sample.time);
+        let since = std::time::Duration::from_nanos(sample.time.saturating_sub(first));
+        let mut cells = Vec::with_capacity(9);
+        if self.args.timestamp {
+            cells.push(format!("{:.3}", since.as_secs_f64()));
+        }
+        if self.args.print_uid {
+            cells.push(uid.to_string());
+        }
+        cells.extend([pid.to_string(), comm, flow.version().to_string(), flow.saddr.to_string()]);
+        if self.args.lport {
+            cells.push(flow.lport.to_string());
+        }
+        cells.extend([flow.daddr.to_string(), flow.dport.to_string()]);
+        output.line(self.columns.row(&cells))
+    }
+}
+
+fn json(row: &impl Serialize, output: &mut Output) -> Result<(), Error> {
+    let row = serde_json::to_string(row).map_err(|error| Error::Output(error.into()))?;
+    output.line(&row)
+}
+
+/// Prints the table of counts, most first.
+fn print_counts(args: &Args, maps: &Maps, output: &mut Output) -> Result<(), Error> {
+    let mut counts = BTreeMap::<Flow, u64>::new();
+    for ip in [Ip::V4, Ip::V6] {
+        let Some(map) = maps.get(ip.counts()) else { continue };
+        for key in map.keys() {
+            let key = key?;
+            let mut value = [0; 8];
+            if map.lookup(&key, &mut value)?
+                && let Some(flow) = Flow::parse(ip, &key)
+            {
+                *counts.entry(flow).or_default() += u64::from_ne_bytes(value);
+            }
+        }
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(flow, connects)| (std::cmp::Reverse(connects), flow));
+    if args.options.json {
+        return counts
+            .into_iter()
+            .try_for_each(|(flow, connects)| json(&Count { flow: flow.into(), connects }, output));
+    }
+    let column = |title, width| Column { title, width };
+    let mut columns = vec![column("LADDR", 25), column("RADDR", 25), column("RPORT", 20), column("CONNECTS", 10)];
+    if args.source_port {
+        columns.insert(2, column("LPORT", 20));
+    }
+    let mut columns = Columns::new(columns);
+    output.line("")?;
+    output.line(columns.header())?;
+    for (flow, connects) in counts {
+        let mut cells =
+            vec![flow.saddr.to_string(), flow.daddr.to_string(), flow.dport.to_string(), connects.to_string()];
+        if args.source_port {
+            cells.insert(2, flow.lport.to_string());
+        }
+        output.line(columns.row(&cells))?;
+    }
+    Ok(())
+}
