@@ -8,10 +8,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr;
+use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -100,6 +101,33 @@ pub fn raw_terminal(file: &File) -> io::Result<()> {
         check(libc::tcsetattr(file.as_raw_fd(), libc::TCSANOW, &raw const termios))?;
     }
     Ok(())
+}
+
+/// Keeps the calling thread on one CPU.
+///
+/// # Errors
+/// Those of sched_setaffinity(2); EINVAL for a CPU that is not online.
+pub fn stay_on_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: cpu_set_t is a bit set, for which zeros are valid; CPU_SET checks the number against its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    };
+    // SAFETY: the set lives through the call, and its size is given.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })?;
+    Ok(())
+}
+
+/// Waits until a descriptor is readable, or the time is over.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn is_readable_within(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let mut request = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one request, which lives through the call.
+    Ok(check(unsafe { libc::poll(&raw mut request, 1, millis) })? > 0)
 }
 
 /// Ends every process of a group; there may be none left.
@@ -208,14 +236,9 @@ pub fn object_name(object: Object, id: u32) -> Option<String> {
     // SAFETY: the kernel just gave this descriptor to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut info = [0_u8; 256];
-    let address = u64::try_from(info.as_mut_ptr().expose_provenance()).ok()?;
-    let [low, high] = if cfg!(target_endian = "little") {
-        [u32::try_from(address & 0xffff_ffff).ok()?, u32::try_from(address >> 32).ok()?]
-    } else {
-        [u32::try_from(address >> 32).ok()?, u32::try_from(address & 0xffff_ffff).ok()?]
-    };
+    let [first, second] = halves(info.as_mut_ptr());
     // bpf_fd, info_len, info
-    let mut attr: [u32; 4] = [u32::try_from(fd.as_raw_fd()).ok()?, u32::try_from(info.len()).ok()?, low, high];
+    let mut attr: [u32; 4] = [u32::try_from(fd.as_raw_fd()).ok()?, u32::try_from(info.len()).ok()?, first, second];
     // SAFETY: the attributes are these words; the kernel writes at most info_len bytes to `info`, which outlives the call.
     if unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) } < 0 {
         return None;
@@ -223,6 +246,57 @@ pub fn object_name(object: Object, id: u32) -> Option<String> {
     let name = info.get(offset..offset + NAME_LEN)?;
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// `BPF_PROG_LOAD` of `enum bpf_cmd`.
+const PROG_LOAD: libc::c_long = 5;
+/// `BPF_PROG_TYPE_SOCKET_FILTER` of `enum bpf_prog_type`.
+const SOCKET_FILTER: u32 = 1;
+
+/// Loads a socket filter, and gives the verifier's log of every instruction, which it writes for programs that it takes too.
+/// The program is gone at return.
+///
+/// # Errors
+/// What the kernel says, with the log.
+pub fn verifier_log(insns: &[[u8; 8]]) -> Result<String, (io::Error, String)> {
+    let mut log = vec![0_u8; 1 << 20];
+    let [insns_first, insns_second] = halves(insns.as_ptr());
+    let [license_first, license_second] = halves(c"GPL".as_ptr());
+    let [log_first, log_second] = halves(log.as_mut_ptr());
+    let count = u32::try_from(insns.len()).unwrap_or(u32::MAX);
+    let size = u32::try_from(log.len()).unwrap_or(u32::MAX);
+    let level = 1;
+    // prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
+    let mut attr: [u32; 12] = [
+        SOCKET_FILTER,
+        count,
+        insns_first,
+        insns_second,
+        license_first,
+        license_second,
+        level,
+        size,
+        log_first,
+        log_second,
+        0,
+        0,
+    ];
+    // SAFETY: the attributes are these words; instructions, licence and log outlive the call and are as long as they say.
+    let result = unsafe { bpf(PROG_LOAD, &mut attr) };
+    let error = io::Error::last_os_error();
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    let log = String::from_utf8_lossy(&log[..end]).into_owned();
+    let Some(fd) = libc::c_int::try_from(result).ok().filter(|&fd| fd >= 0) else { return Err((error, log)) };
+    // SAFETY: the kernel just gave this descriptor to nobody else.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(log)
+}
+
+/// An address in the order that a 64-bit attribute has in memory.
+fn halves<T>(pointer: *const T) -> [u32; 2] {
+    let bytes = (pointer.expose_provenance() as u64).to_ne_bytes();
+    let [a, b, c, d, e, f, g, h] = bytes;
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
 }
 
 /// bpf(2).

@@ -1,12 +1,23 @@
 //! The cases, one file an area. A new file is added to `AREAS` and nowhere else.
 
 mod guest;
+mod loader_errors;
+mod loader_maps;
 mod loader_progs;
+mod loader_ring;
+mod loader_uprobes;
 mod probe;
 
 use super::case::Case;
 
-const AREAS: &[&[Case]] = &[guest::CASES, loader_progs::CASES];
+const AREAS: &[&[Case]] = &[
+    guest::CASES,
+    loader_maps::CASES,
+    loader_progs::CASES,
+    loader_uprobes::CASES,
+    loader_errors::CASES,
+    loader_ring::CASES,
+];
 
 fn all() -> impl Iterator<Item = &'static Case> {
     AREAS.iter().copied().flatten()
