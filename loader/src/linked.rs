@@ -179,25 +179,9 @@ impl Linked {
     /// # Errors
     /// A map that is not there; what the verifier says, with the place in the source.
     pub fn load(self, target: &Target, maps: &Maps) -> Result<Prog, Error> {
-        let mut insns = self.insns.clone();
-        for (&slot, name) in &self.maps {
-            let map = maps.get(name).ok_or_else(|| Error::Unknown {
-                what: "map",
-                name: name.clone(),
-                program: self.spec.name.clone(),
-            })?;
-            insns[slot].imm = map.as_fd().as_raw_fd();
-        }
-        let bytes: Vec<u8> = insns.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
+        let bytes = self.bytes(maps)?;
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
-        let attributes = ProgLoad {
-            prog_type: self.spec.attach.prog_type().0,
-            kern_version: kernel::version_code().unwrap_or_default(),
-            prog_name: bpf::object_name(&self.spec.name),
-            expected_attach_type: self.spec.attach.expected(),
-            attach_btf_id: self.attach_btf_id,
-            ..Default::default()
-        };
+        let attributes = self.attributes();
         let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
         let types = if target.has(Feature::ProgBtf) { self.types() } else { None };
         let load = |input: ProgInput<'_>| with_memlock(|| bpf::prog_load(attributes, input, &mut []));
@@ -220,19 +204,64 @@ impl Linked {
         }
     }
 
-    /// Asks the verifier again, with a log that grows until it is whole.
-    fn rejected(&self, attributes: ProgLoad, input: ProgInput<'_>, error: std::io::Error) -> Error {
+    /// What the verifier says of the program as it walks it, instruction by instruction.
+    ///
+    /// # Errors
+    /// A map that is not there, want of privilege.
+    pub fn verifier_log(&self, maps: &Maps) -> Result<String, Error> {
+        let bytes = self.bytes(maps)?;
+        let license = [self.spec.license.as_bytes(), b"\0"].concat();
+        let input = ProgInput { insns: &bytes, license: &license, ..Default::default() };
+        let (log, result) = Self::ask(ProgLoad { log_level: 2, ..self.attributes() }, input);
+        match result {
+            Err(error) if log.is_empty() => Err(Error::privileged("cannot ask the verifier", error)),
+            _ => Ok(log),
+        }
+    }
+
+    /// The instructions as the kernel takes them, with the numbers of the maps.
+    fn bytes(&self, maps: &Maps) -> Result<Vec<u8>, Error> {
+        let mut insns = self.insns.clone();
+        for (&slot, name) in &self.maps {
+            let program = || self.spec.name.clone();
+            let map = maps.get(name);
+            let map = map.ok_or_else(|| Error::Unknown { what: "map", name: name.clone(), program: program() })?;
+            insns[slot].imm = map.as_fd().as_raw_fd();
+        }
+        Ok(insns.iter().flat_map(|insn| insn.to_ne_bytes()).collect())
+    }
+
+    fn attributes(&self) -> ProgLoad {
+        ProgLoad {
+            prog_type: self.spec.attach.prog_type().0,
+            kern_version: kernel::version_code().unwrap_or_default(),
+            prog_name: bpf::object_name(&self.spec.name),
+            expected_attach_type: self.spec.attach.expected(),
+            attach_btf_id: self.attach_btf_id,
+            ..Default::default()
+        }
+    }
+
+    /// Loads with a log that grows until it is whole; what was loaded goes at once.
+    fn ask(attributes: ProgLoad, input: ProgInput<'_>) -> (String, std::io::Result<()>) {
         const MOST: usize = 16 << 20;
         let mut size = 64 << 10;
-        let log = loop {
+        loop {
             let mut log = vec![0; size];
-            match bpf::prog_load(ProgLoad { log_level: 1, ..attributes }, input, &mut log) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && size < MOST => size *= 4,
-                _ => break log,
+            let result = bpf::prog_load(attributes, input, &mut log).map(drop);
+            let is_cut = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOSPC);
+            if size < MOST && result.as_ref().is_err_and(is_cut) {
+                size *= 4;
+                continue;
             }
-        };
-        let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
-        let log = String::from_utf8_lossy(&log[..end]).into_owned();
+            let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+            return (String::from_utf8_lossy(&log[..end]).into_owned(), result);
+        }
+    }
+
+    /// Asks the verifier again, and has it say why.
+    fn rejected(&self, attributes: ProgLoad, input: ProgInput<'_>, error: std::io::Error) -> Error {
+        let (log, _) = Self::ask(ProgLoad { log_level: 1, ..attributes }, input);
         if log.trim().is_empty() {
             let what = format!("cannot load the program `{}`, {}", self.spec.name, self.spec.attach);
             return Error::privileged(what, error);

@@ -1,1 +1,4 @@
-//! tests
+//! What tests of several crates share.
+#![forbid(unsafe_code)]
+
+pub mod forms;

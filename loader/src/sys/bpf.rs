@@ -61,6 +61,12 @@ attributes! {
     ObjPin = 6, 16 bytes { pathname: u64, bpf_fd: u32, file_flags: u32, }
     /// BPF_OBJ_GET
     ObjGet = 7, 16 bytes { pathname: u64, bpf_fd: u32, file_flags: u32, }
+    /// BPF_PROG_GET_NEXT_ID
+    ProgNextId = 11, 12 bytes { start_id: u32, next_id: u32, open_flags: u32, }
+    /// BPF_MAP_GET_NEXT_ID
+    MapNextId = 12, 12 bytes { start_id: u32, next_id: u32, open_flags: u32, }
+    /// BPF_LINK_GET_NEXT_ID
+    LinkNextId = 31, 12 bytes { start_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_RAW_TRACEPOINT_OPEN
     RawTracepointOpen = 17, 16 bytes { name: u64, prog_fd: u32, pad: u32, }
     /// BPF_BTF_LOAD
@@ -209,6 +215,41 @@ pub(crate) fn raw_tracepoint_open(prog: BorrowedFd<'_>, name: Option<&std::ffi::
     bpf_fd(&mut RawTracepointOpen { name, prog_fd: number(prog), pad: 0 })
 }
 
+/// The ids of all programs of the system.
+pub(crate) fn prog_ids() -> io::Result<Vec<u32>> {
+    ids(|start_id| {
+        let mut attributes = ProgNextId { start_id, ..Default::default() };
+        bpf(&mut attributes).map(|_| attributes.next_id)
+    })
+}
+
+/// The ids of all maps of the system.
+pub(crate) fn map_ids() -> io::Result<Vec<u32>> {
+    ids(|start_id| {
+        let mut attributes = MapNextId { start_id, ..Default::default() };
+        bpf(&mut attributes).map(|_| attributes.next_id)
+    })
+}
+
+/// The ids of all links of the system (Linux 5.8).
+pub(crate) fn link_ids() -> io::Result<Vec<u32>> {
+    ids(|start_id| {
+        let mut attributes = LinkNextId { start_id, ..Default::default() };
+        bpf(&mut attributes).map(|_| attributes.next_id)
+    })
+}
+
+fn ids(mut after: impl FnMut(u32) -> io::Result<u32>) -> io::Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    loop {
+        match after(ids.last().copied().unwrap_or_default()) {
+            Ok(id) => ids.push(id),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(ids),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 pub(crate) fn link_create(prog: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
     bpf_fd(&mut LinkCreate { prog_fd: number(prog), attach_type, ..Default::default() })
 }
@@ -250,6 +291,9 @@ mod tests {
                 btf_load(&[]).map(drop),
                 obj_get(c"/none").map(drop),
                 obj_pin(c"/none", fd),
+                prog_ids().map(drop),
+                map_ids().map(drop),
+                link_ids().map(drop),
                 raw_tracepoint_open(fd, None).map(drop),
                 link_create(fd, 0).map(drop),
             ];

@@ -8,6 +8,7 @@ mod leaks;
 pub mod mounts;
 mod settings;
 pub mod sys;
+pub mod tool;
 
 use std::env;
 use std::path::Path;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["--native", filter @ ..] => native(&filter.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()),
+        ["connect", addresses @ ..] => tool::connect(addresses),
         // How the harness starts a case, so that it has a process of its own: the result goes to the file.
         [harness::CASE, name, result, settings] => one(name, Path::new(result), settings),
         _ => {

@@ -7,6 +7,7 @@ mod loader_progs;
 mod loader_ring;
 mod loader_uprobes;
 mod probe;
+mod tcpconnect;
 
 use super::case::Case;
 
@@ -17,6 +18,7 @@ const AREAS: &[&[Case]] = &[
     loader_uprobes::CASES,
     loader_errors::CASES,
     loader_ring::CASES,
+    tcpconnect::CASES,
 ];
 
 fn all() -> impl Iterator<Item = &'static Case> {

@@ -1,0 +1,168 @@
+//! The tool under test as a process, and processes that connect for it to see.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use bpfkit_loader::Map;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::case::{Ctx, Failure};
+use crate::{ensure, skip};
+
+/// What `guest connect ADDRESS..` does: connects to each in turn and prints the local address, or the error.
+pub fn connect(addresses: &[&str]) -> ExitCode {
+    for address in addresses {
+        let Ok(address) = address.parse::<SocketAddr>() else { return ExitCode::from(2) };
+        match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+            Ok(stream) => println!("{}", stream.local_addr().map_or("?".to_owned(), |local| local.to_string())),
+            Err(error) => println!("error {error}"),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// A child that connects to these addresses, as this user where one is given. Its pid, and the local addresses that it had.
+pub fn connect_child(user: Option<u32>, to: &[SocketAddr]) -> Result<(u32, Vec<String>), Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("connect").args(to.iter().map(SocketAddr::to_string)).stdout(Stdio::piped());
+    if let Some(user) = user {
+        command.uid(user);
+    }
+    let child = command.spawn()?;
+    let pid = child.id();
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "the child: {}", output.status);
+    Ok((pid, String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()))
+}
+
+/// A listener at a free port of this address.
+pub fn listen(address: IpAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener = TcpListener::bind(SocketAddr::new(address, 0))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// A tool that runs.
+pub struct Tool {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    err: BufReader<ChildStderr>,
+    /// What it said on stderr until it was attached.
+    pub said: String,
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Tool {
+    /// Starts it and waits until it says that it is attached, or has ended.
+    ///
+    /// # Errors
+    /// Skips the case when there is no binary.
+    pub fn start(ctx: &Ctx, name: &str, arguments: &[&str]) -> Result<Self, Failure> {
+        let mut command = ctx.tool(name)?;
+        command.args(arguments).arg("-v");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let pipes = child.stdout.take().zip(child.stderr.take());
+        let (out, err) = pipes.ok_or_else(|| Failure::Fail("no pipes".to_owned()))?;
+        let mut tool = Self { child, out: BufReader::new(out), err: BufReader::new(err), said: String::new() };
+        loop {
+            let mut line = String::new();
+            if tool.err.read_line(&mut line)? == 0 {
+                return Ok(tool);
+            }
+            tool.said.push_str(&line);
+            if line.contains("bpfkit: attached by ") {
+                return Ok(tool);
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads a line of its output.
+    pub fn line(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        self.out.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Closes its output, as `head` does.
+    pub fn close_output(&mut self) -> Result<ExitStatus, Failure> {
+        // What was read from is exchanged for something that is not its output.
+        let mut other = Command::new("/proc/self/exe").arg("--list").stdout(Stdio::piped()).spawn()?;
+        let out = other.stdout.take().ok_or_else(|| Failure::Fail("no pipe".to_owned()))?;
+        self.out = BufReader::new(out);
+        other.wait()?;
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<ExitStatus, Failure> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < end, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal by its name, waits for its end, and gives its output and the rest of what it said.
+    pub fn stop(&mut self, signal: Signal) -> Result<(ExitStatus, String, String), Failure> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::Fail("no pid".to_owned()))?;
+        kill_process(pid, signal)?;
+        let (mut out, mut err) = (String::new(), String::new());
+        self.out.read_to_string(&mut out)?;
+        self.err.read_to_string(&mut err)?;
+        Ok((self.wait()?, out, err))
+    }
+
+    /// Ends it as Ctrl-C does, after what was done has had time to be printed.
+    pub fn rows(&mut self) -> Result<Vec<String>, Failure> {
+        std::thread::sleep(Duration::from_millis(150));
+        let (status, out, err) = self.stop(Signal::INT)?;
+        ensure!(status.success(), "it ended with {status}: {}{err}", self.said);
+        Ok(out.lines().map(str::to_owned).collect())
+    }
+}
+
+/// Pins a map where the bpf file system is, and unpins it in the end.
+pub struct Pinned {
+    /// Where.
+    pub path: PathBuf,
+    _map: Map,
+}
+
+impl Pinned {
+    /// Pins a map until the value is dropped.
+    ///
+    /// # Errors
+    /// Skips the case where no bpf file system is mounted.
+    pub fn new(map: Map, name: &str) -> Result<Self, Failure> {
+        let path = Path::new("/sys/fs/bpf").join(format!("bpfkit-{name}-{}", std::process::id()));
+        if let Err(error) = map.pin(&path) {
+            skip!("no bpf file system: {}", super::case::chain(&error));
+        }
+        Ok(Self { path, _map: map })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
