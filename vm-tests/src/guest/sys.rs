@@ -265,7 +265,8 @@ pub fn verifier_log(insns: &[[u8; 8]]) -> Result<String, (io::Error, String)> {
     let [log_first, log_second] = halves(log.as_mut_ptr());
     let count = u32::try_from(insns.len()).unwrap_or(u32::MAX);
     let size = u32::try_from(log.len()).unwrap_or(u32::MAX);
-    let level = 1;
+    // The first level is about programs that are refused; of one that is taken only the second leaves the instructions.
+    let level = 2;
     // prog_type, insn_cnt, insns, license, log_level, log_size, log_buf, kern_version, prog_flags
     let mut attr: [u32; 12] = [
         SOCKET_FILTER,

@@ -1,10 +1,12 @@
 //! The cases, one file an area. A new file is added to `AREAS` and nowhere else.
 
+mod asm;
 mod guest;
 mod loader_errors;
 mod loader_maps;
 mod loader_progs;
 mod loader_ring;
+mod loader_target;
 mod loader_uprobes;
 mod probe;
 mod tcpconnect;
@@ -18,6 +20,8 @@ const AREAS: &[&[Case]] = &[
     loader_uprobes::CASES,
     loader_errors::CASES,
     loader_ring::CASES,
+    loader_target::CASES,
+    asm::CASES,
     tcpconnect::CASES,
 ];
 
