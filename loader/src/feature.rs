@@ -124,7 +124,8 @@ fn snippet(feature: Feature) -> Option<Code> {
             asm.endian(ByteOrder::Swap, Reg::R0, 16);
         }
         Feature::MayGoto => {
-            asm.may_goto(JumpTo::Relative(0));
+            // Linux 6.9 to 6.12 refuse one that goes nowhere.
+            asm.may_goto(JumpTo::Relative(1)).mov(Reg::R0, 1);
         }
         Feature::LoadAcquire => {
             asm.store(Size::DW, stack(), 0).load_acquire(Size::DW, Reg::R0, stack());

@@ -28,7 +28,7 @@ pub struct Rejection {
 
 impl Rejection {
     pub(crate) fn new(linked: &Linked, error: io::Error, log: String) -> Self {
-        let slot = last_slot(&log).filter(|&slot| slot < linked.insns().len());
+        let slot = last_slot(told(&log).0).filter(|&slot| slot < linked.insns().len());
         let around = slot.map(|slot| slot.saturating_sub(4)..slot + 3);
         let spec = linked.spec();
         Self {
@@ -49,7 +49,9 @@ impl Rejection {
                 ["processed ", "verification time", "stack depth", "max_states", "total_states", "peak_states"];
             counts.iter().any(|start| line.starts_with(start)) || line.is_empty() || slot_of(line).is_some()
         };
-        self.log.lines().map(str::trim).rfind(|line| !is_statistic(line)).unwrap_or("no reason given")
+        let (classic, title) = told(&self.log);
+        let words = classic.lines().map(str::trim).rfind(|line| !is_statistic(line));
+        words.or(title).unwrap_or("no reason given")
     }
 }
 
@@ -61,6 +63,15 @@ impl fmt::Display for Rejection {
             write!(f, "\n  at {source}")?;
         }
         self.listing.lines().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+/// What every kernel logs, and the title of the report that Linux 7.3 adds to it. The report tells the same at more length, and
+/// ends with advice and with instructions that led to the one in question.
+fn told(log: &str) -> (&str, Option<&str>) {
+    match log.split_once("Verification failed: ") {
+        Some((classic, report)) => (classic, report.lines().next()),
+        None => (log, None),
     }
 }
 
@@ -85,6 +96,16 @@ fn named_slot(line: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_report_of_newer_kernels_is_not_taken_for_the_reason() {
+        let log = "4: (0f) r0 += r3\nR3 !read_ok\n\nVerification failed: Register Type Safety: Unreadable register\n\nAt:\n  insn 4\n\n\
+                   Causal path:\n  insn 2\n\nSuggestion:\n  Initialize R3 on every path before this instruction.\n";
+        let (classic, title) = told(log);
+        assert_eq!((classic.lines().nth(1), last_slot(classic)), (Some("R3 !read_ok"), Some(4)));
+        assert_eq!(title, Some("Register Type Safety: Unreadable register"));
+        assert_eq!(told("R2 !read_ok\n"), ("R2 !read_ok\n", None));
+    }
 
     #[test]
     fn the_place_is_found_in_old_and_new_logs() {
