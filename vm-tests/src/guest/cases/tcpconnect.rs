@@ -100,11 +100,12 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
     ensure!(found.len() == 3, "{} rows of {pid}, not 3: {rows:#?}\n{said}", found.len());
     for ((row, (version, address, to)), local) in found.iter().zip(expected).zip(&local) {
         let local: SocketAddr = local.parse()?;
-        let comm = std::fs::read_to_string("/proc/self/comm")?;
+        let exe = std::env::current_exe()?;
+        let comm: String = exe.file_name().unwrap_or_default().to_string_lossy().chars().take(15).collect();
         let expected = [
             "0".to_owned(),
             pid.to_string(),
-            comm.trim().to_owned(),
+            comm,
             version.to_string(),
             address.to_owned(),
             local.port().to_string(),
@@ -373,7 +374,7 @@ fn bad_input(ctx: &mut Ctx) -> CaseResult {
     let (empty, garbage, cut) = (empty.display().to_string(), garbage.display().to_string(), cut.display().to_string());
     let pinned = ["--cgroupmap", "/sys/fs/bpf/no-such-map"];
     let attempts: [(&[&str], i32, &str); 11] = [
-        (&["-P", "80,x"], 2, "80,x"),
+        (&["-P", "80,x"], 2, "'x'"),
         (&["-P", "70000"], 2, "70000"),
         (&["-P", "0"], 2, "0"),
         (&["-4", "-6"], 2, "cannot be used with"),
