@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bpfkit_asm_syntax::{Callee, Map, Offset, Operand, Place, Reg, Size, Statement, Stmt, Target, Token, Value};
+use bpfkit_asm_syntax::{
+    Callee, Map, Mistake, Offset, Operand, Place, Reg, Size, Statement, Stmt, Target, Token, Value,
+};
 use proc_macro::{Delimiter, Group, Span, TokenStream, TokenTree};
 
 /// Where the builder is.
@@ -38,6 +40,34 @@ pub fn block(statements: &[Statement<TokenStream, Span>], tokens: &[Token<TokenS
     writer.text.push_str("__bpf");
     let expansion: TokenStream = writer.text.parse().unwrap_or_default();
     TokenTree::Group(Group::new(Delimiter::Brace, writer.fill(expansion))).into()
+}
+
+/// The expansion of a block with mistakes: each is an error at its token, and the block is still one of type `Asm`.
+pub fn complaints(mistakes: &[Mistake<Span>]) -> TokenStream {
+    let errors = mistakes.iter().flat_map(|mistake| {
+        let text = match &mistake.help {
+            Some(help) => format!("{}\n\n  help: {help}", mistake.message),
+            None => mistake.message.clone(),
+        };
+        let error: TokenStream = format!("::core::compile_error! {{ {text:?} }}").parse().unwrap_or_default();
+        respan(error, mistake.span)
+    });
+    let block = errors.chain(format!("{A}::Asm::new()").parse::<TokenStream>().unwrap_or_default());
+    TokenTree::Group(Group::new(Delimiter::Brace, block.collect())).into()
+}
+
+/// The same tokens at another place, by which the compiler underlines what is wrong with them.
+fn respan(tokens: TokenStream, place: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|mut token| {
+            if let TokenTree::Group(group) = &token {
+                token = Group::new(group.delimiter(), respan(group.stream(), place)).into();
+            }
+            token.set_span(place);
+            token
+        })
+        .collect()
 }
 
 /// The statement as it was written, spaces within lines kept.
@@ -109,7 +139,14 @@ impl Writer {
             Value::Field(path) => format!("{A}::Imm::Field({A}::FieldPath::new({path:?}))"),
             Value::SizeOf(path) => format!("{A}::Imm::SizeOf({A}::FieldPath::new({path:?}))"),
             Value::Ctx(word) => format!("{A}::Imm::Ctx(::std::borrow::Cow::Borrowed({word:?}))"),
-            Value::Rust(tokens) => format!("{A}::Imm::from({})", self.rust(tokens)),
+            Value::Rust(tokens) => {
+                // At the place of the expression, as it is the expression that may be of a wrong type.
+                let place = tokens.clone().into_iter().next().map_or_else(Span::call_site, |token| token.span());
+                let from = format!("{A}::Imm::from").parse().unwrap_or_default();
+                let call = TokenTree::Group(Group::new(Delimiter::Parenthesis, tokens.clone()));
+                let imm = respan(from, Span::call_site().located_at(place)).into_iter().chain([call]).collect();
+                self.rust(&imm)
+            }
         }
     }
 

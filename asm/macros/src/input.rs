@@ -1,7 +1,7 @@
 //! The compiler's tokens as the grammar's.
 
-use bpfkit_asm_syntax::{Host, Mistake, Token, TokenKind};
-use proc_macro::{Delimiter, Span, TokenStream, TokenTree};
+use bpfkit_asm_syntax::{Host, Token, TokenKind};
+use proc_macro::{Delimiter, Group, Span, TokenStream, TokenTree};
 
 /// The compiler as the host of the grammar: a Rust expression is its tokens.
 pub struct Compiler;
@@ -43,7 +43,7 @@ fn flatten(input: TokenStream, tokens: &mut Vec<Token<TokenStream, Span>>) {
                     Delimiter::Bracket => ('[', ']'),
                     Delimiter::Brace => {
                         // Without the braces, which the compiler would call unnecessary, but still as one.
-                        let mut expression = proc_macro::Group::new(Delimiter::None, group.stream());
+                        let mut expression = Group::new(Delimiter::None, group.stream());
                         expression.set_span(span);
                         tokens.push(Token { kind: TokenKind::Rust(TokenTree::Group(expression).into()), span });
                         continue;
@@ -74,29 +74,4 @@ fn number(literal: proc_macro::Literal) -> TokenKind<TokenStream> {
         _ => digits.parse(),
     };
     value.map_or(TokenKind::Other(text), TokenKind::Int)
-}
-
-/// `compile_error!("..")` at the token.
-pub fn complain(mistake: &Mistake<Span>) -> TokenStream {
-    let text = match &mistake.help {
-        Some(help) => format!("{}\n\n  help: {help}", mistake.message),
-        None => mistake.message.clone(),
-    };
-    let tokens: TokenStream = format!("::core::compile_error! {{ {text:?} }}").parse().unwrap_or_default();
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            if let TokenTree::Group(group) = &token {
-                let inner = group.stream().into_iter().map(|mut token| {
-                    token.set_span(mistake.span);
-                    token
-                });
-                let mut group = proc_macro::Group::new(group.delimiter(), inner.collect());
-                group.set_span(mistake.span);
-                token = group.into();
-            }
-            token.set_span(mistake.span);
-            token
-        })
-        .collect()
 }

@@ -36,6 +36,6 @@ pub fn bpf(input: TokenStream) -> TokenStream {
     let (tokens, end) = input::tokens(input);
     match bpfkit_asm_syntax::parse(&input::Compiler, &tokens, end) {
         Ok(statements) => emit::block(&statements, &tokens),
-        Err(mistakes) => mistakes.iter().map(input::complain).collect(),
+        Err(mistakes) => emit::complaints(&mistakes),
     }
 }

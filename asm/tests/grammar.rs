@@ -1,0 +1,192 @@
+//! The macro and the text parser are one grammar.
+
+use bpfkit_asm::{Asm, Fixup, bpf};
+use proptest::prelude::*;
+
+/// Gives the same statements to the macro and, as text, to the parser, and compares all but the places.
+macro_rules! same {
+    ($($tokens:tt)*) => {
+        let from_macro = bpf! { $($tokens)* }.finish().unwrap();
+        let from_text = Asm::parse(stringify!($($tokens)*), "text").unwrap().finish().unwrap();
+        assert_eq!(from_macro.insns(), from_text.insns());
+        assert_eq!(from_macro.fixups(), from_text.fixups());
+        assert_eq!(from_macro.labels(), from_text.labels());
+    };
+}
+
+#[test]
+fn macro_and_text_give_the_same_code() {
+    same! {
+        start:
+            r6 = *(u64 *)(r1 + ctx.arg1);
+            r1 = r6;
+            r1 += sock.__sk_common.skc_dport;
+            r2 = sizeof(sock.__sk_common.skc_dport);
+            w3 = 0xffffffff;
+            r4 = -1 ll;
+            r5 = map[sockets];
+            r5 = map[state][0] + 16;
+            r1 = func[start_it];
+            *(u32 *)(r10 - 4) = w0;
+            *(u16 *)(r10 - 8 + 2) = 0x1234;
+            r0 = *(s16 *)(r6 + sock.a[3].b + 1);
+            lock *(u64 *)(r1 + 0) |= r2;
+            r2 = atomic64_xchg((u64 *)(r1 + 8), r2);
+            r0 = atomic_cmpxchg((u32 *)(r1 + 8), r0, r2);
+            r1 = load_acquire((u32 *)(r1 + 8));
+            store_release((u8 *)(r1 + 8), r2);
+            r0 = *(u16 *)skb[12];
+            r0 = *(u8 *)skb[r7 + 1];
+            r1 = be16 r1;
+            r1 = bswap64 r1;
+            r1 = (s8)r2;
+            w1 = -w1;
+            r1 s>>= 3;
+            r1 s/= r2;
+            if r1 s<= r2 goto start;
+            if w1 & 3 goto +1;
+            call bpf_get_current_comm;
+            call 5;
+            call report;
+            call kfunc bpf_task_release;
+            gotol start;
+            may_goto out;
+        out:
+            exit;
+    }
+}
+
+const PORT: u16 = 80;
+
+mod constants {
+    pub const SIZE: usize = 16;
+}
+
+#[test]
+fn rust_constants_and_expressions_are_part_of_the_language() {
+    let more = bpf! { r3 = 3; };
+    let code = bpf! {
+        r1 = PORT;
+        r2 = constants::SIZE;
+        r4 = {u32::from(PORT.to_be()) + 1};
+        *(u64 *)(r10 - {constants::SIZE / 2}) = r1;
+        {more.clone()};
+        {more};
+        exit;
+    };
+    let code = code.finish().unwrap();
+    let listing: Vec<String> = code.insns().iter().map(ToString::to_string).collect();
+    assert_eq!(listing[0], "(b7) r1 = 80");
+    assert_eq!(listing[1], "(b7) r2 = 16");
+    assert_eq!(listing[2], "(b7) r4 = 20481");
+    assert_eq!(listing[3], "(7b) *(u64 *)(r10 -8) = r1");
+    assert_eq!(listing[4..6], ["(b7) r3 = 3", "(b7) r3 = 3"]);
+}
+
+#[test]
+fn each_instruction_knows_where_it_was_written() {
+    let code = bpf! {
+        r0 = 0;
+        if r0   ==  0 goto out;     // a comment
+    out:
+        exit;
+    };
+    let line = line!() - 5;
+    let code = code.finish().unwrap();
+    let sources: Vec<_> = code.sources().iter().flatten().collect();
+    assert!(sources[0].file.ends_with("asm/tests/grammar.rs"), "{}", sources[0].file);
+    assert_eq!((sources[0].line, sources[0].column, &*sources[0].text), (line, 9, "r0 = 0"));
+    assert_eq!((sources[1].line, &*sources[1].text), (line + 1, "if r0   ==  0 goto out"));
+    assert_eq!((sources[2].line, &*sources[2].text), (line + 3, "exit"));
+}
+
+#[test]
+fn fragments_leave_to_labels_of_the_code_they_are_spliced_into() {
+    let mut outer = Asm::new();
+    let out = outer.named_label("out");
+    let fragment = || {
+        bpf! {
+            if r1 == 0 goto {out};
+            if r1 == 1 goto next;
+            r1 = 2;
+        next:
+            r2 = 0;
+        }
+    };
+    outer.splice(fragment());
+    outer.splice(fragment());
+    outer.bind(out);
+    outer.splice(bpf! { exit; });
+    let code = outer.finish().unwrap();
+    assert_eq!(code.insns()[0].jump(), Some(7));
+    assert_eq!(code.insns()[1].jump(), Some(1));
+    assert_eq!(code.insns()[5].jump(), Some(1));
+}
+
+#[test]
+fn what_cannot_be_encoded_is_refused_with_its_place() {
+    let too_large = 1_u64 << 40;
+    let error = bpf! { r1 = {too_large}; exit; }.finish().unwrap_err().to_string();
+    assert!(error.starts_with("constant 1099511627776 is not between -2147483648 and 2147483647 at "), "{error}");
+    assert!(error.contains("grammar.rs"), "{error}");
+    let offset = 40_000;
+    let error = bpf! { r1 = *(u8 *)(r2 + {offset}); exit; }.finish().unwrap_err().to_string();
+    assert!(error.starts_with("offset 40000 is not between"), "{error}");
+    let mut asm = Asm::new();
+    let nowhere = asm.named_label("nowhere");
+    asm.goto(nowhere).exit();
+    assert_eq!(asm.finish().unwrap_err().to_string(), "label `nowhere` is bound nowhere");
+    let mut asm = Asm::new();
+    let label = asm.named_label("here");
+    asm.bind(label).exit().bind(label);
+    assert_eq!(asm.finish().unwrap_err().to_string(), "label `here` is bound twice");
+    assert_eq!(Asm::new().finish().unwrap_err().to_string(), "a program has at least one instruction");
+    let far = || {
+        let mut asm = Asm::new();
+        let end = asm.named_label("end");
+        asm.goto(end);
+        (0..40_000).for_each(|_| {
+            asm.exit().raw(bpfkit_asm::Insn::default());
+        });
+        asm.bind(end).exit();
+        asm
+    };
+    assert!(far().finish().unwrap_err().to_string().starts_with("jump distance 80000 is not between"));
+}
+
+#[test]
+fn messages_about_a_text_show_line_column_and_a_caret() {
+    let error = Asm::parse("r0 = 0;\n  cal bpf_x;\nexit;\n", "file.bpf").unwrap_err().to_string();
+    let expected = "file.bpf:2:3: no statement begins with `cal`\n    cal bpf_x;\n    ^ did you mean `call`?";
+    assert_eq!(error, expected);
+    let error = Asm::parse("r1 = AF_INET;\nr1 = {x};", "f").unwrap_err().to_string();
+    assert!(error.contains("f:2:6: a text has no Rust expressions"), "{error}");
+    let two = Asm::parse("r11 = 1;\nr1 = w2;\nexit;", "f").unwrap_err().to_string();
+    assert_eq!(two.matches('^').count(), 2, "{two}");
+}
+
+#[test]
+fn holes_are_kept_for_the_loader() {
+    let code = bpf! { r1 = *(u32 *)(r2 + sock.a.b + 4); r3 = map[m]; exit; }.finish().unwrap();
+    assert_eq!(code.insns()[0].off, 4);
+    assert!(matches!(&code.fixups()[0], (0, Fixup::FieldOff(path)) if path.as_str() == "sock.a.b"));
+    assert!(matches!(&code.fixups()[1], (1, Fixup::Map(map)) if map.as_str() == "m"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_whatever_upsets_the_parser(text in "\\PC*") {
+        let _ = Asm::parse(&text, "text").map(Asm::finish);
+    }
+
+    #[test]
+    fn no_words_of_the_language_in_any_order_upset_the_parser(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "r1", "w2", "r10", "=", "+=", "s", ">>=", "*", "(", ")", "u8", "s32", "u64", "[", "]", "map", "func", "if", "goto",
+            "call", "exit", "lock", "+", "-", "1", "0xffffffffffffffffff", ".", "sock", "ctx", ":", ";", "ll", "skb",
+            "atomic64_xchg", "load_acquire", ",", "be16", "sizeof", "pc", "#",
+        ]), 0..40)
+    ) {
+        let _ = Asm::parse(&words.join(" "), "text").map(Asm::finish);
+    }
+}

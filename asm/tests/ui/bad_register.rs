@@ -1,0 +1,9 @@
+use bpfkit_asm::bpf;
+
+fn main() {
+    let _ = bpf! {
+        r11 = 1;
+        r1 = r12;
+        exit;
+    };
+}
