@@ -121,13 +121,24 @@ impl Btf {
         Ok(None)
     }
 
+    /// The names of a structure's members, those of its anonymous parts among them.
+    fn member_names<'a>(&'a self, holder: Type<'a>, depth: usize, names: &mut Vec<Cow<'a, str>>) {
+        for member in holder.members().filter(|_| depth < DEPTH) {
+            match self.ty(member.ty).and_then(Type::resolved) {
+                Ok(part) if member.name.is_empty() => self.member_names(part, depth + 1, names),
+                _ => names.push(member.name),
+            }
+        }
+    }
+
     /// Says that there is no such member, and which there are.
     fn no_member(&self, holder: &Type<'_>, name: &str) -> String {
         let spelt = self.spell(holder.id);
         if holder.kind() == Kind::PTR {
             return format!("`{name}` would be behind a pointer, {spelt}, which is to be read first");
         }
-        let names: Vec<Cow<'_, str>> = holder.members().map(|member| member.name).collect();
+        let mut names = Vec::new();
+        self.member_names(*holder, 0, &mut names);
         if names.is_empty() {
             return format!("{spelt} has no members");
         }
