@@ -27,6 +27,8 @@ struct Blob {
     /// Where each type begins, in bytes from the start of the blob; the first of them is type `first_id`.
     offsets: Vec<u32>,
     first_id: u32,
+    /// Which of them are structures and unions, so that those are found without a look at the others.
+    aggregates: Vec<u32>,
     strings: (usize, usize),
     first_string: u32,
 }
@@ -152,6 +154,7 @@ impl Btf {
         };
         // Most types of a kernel take 24 bytes or more; the rest is a matter of growing once.
         let mut offsets = Vec::with_capacity((types.1 - types.0) / 24);
+        let mut aggregates = Vec::with_capacity((types.1 - types.0) / 400);
         let mut at = types.0;
         while at < types.1 {
             let head = data.get(at..at + 12).filter(|_| at + 12 <= types.1).ok_or(truncated("a type", at))?;
@@ -166,11 +169,23 @@ impl Btf {
                 .and_then(|n| n.checked_add(12 + fixed));
             let next = size.and_then(|size| at.checked_add(size)).filter(|&next| next <= types.1);
             let next = next.ok_or(truncated("a type's members", at))?;
+            if is_aggregate(kind) {
+                aggregates.push(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
+            }
             offsets.push(u32::try_from(at).map_err(|_| truncated("a type", at))?);
             at = next;
         }
         offsets.shrink_to_fit();
-        Ok(Self(Arc::new(Blob { bytes: bytes.clone(), base, big_endian, offsets, first_id, strings, first_string })))
+        Ok(Self(Arc::new(Blob {
+            bytes: bytes.clone(),
+            base,
+            big_endian,
+            offsets,
+            first_id,
+            aggregates,
+            strings,
+            first_string,
+        })))
     }
 
     fn data(&self) -> &[u8] {
@@ -245,55 +260,42 @@ impl Btf {
         tail.iter().position(|&byte| byte == 0).map_or(&[], |end| &tail[..end])
     }
 
-    /// Where in the string section a name stands, as types refer to it.
-    fn offsets_of(&self, name: &str) -> Vec<u32> {
-        let (start, end) = self.0.strings;
-        let strings = self.data().get(start..end).unwrap_or_default();
-        let wanted = [name.as_bytes(), b"\0"].concat();
-        let mut found = Vec::new();
-        let mut at = 0;
-        while let Some(next) = find(&strings[at..], &wanted) {
-            found.extend(u32::try_from(at + next).ok().and_then(|offset| self.0.first_string.checked_add(offset)));
-            at += next + 1;
+    /// Whether the string at an offset is this one; without looking for its end first.
+    fn string_is(&self, offset: u32, text: &[u8]) -> bool {
+        if offset < self.0.first_string {
+            return self.0.base.as_ref().is_some_and(|base| base.string_is(offset, text));
         }
-        found
+        let (start, end) = self.0.strings;
+        let offset = usize::try_from(offset - self.0.first_string).unwrap_or(usize::MAX);
+        let tail = start.checked_add(offset).and_then(|start| self.data().get(start..end)).unwrap_or_default();
+        tail.get(text.len()) == Some(&0) && tail.starts_with(text)
     }
 
     /// The first type of this name whose kind is one of `kinds`. A module's own types come first, then the kernel's.
     pub fn find(&self, name: &str, kinds: &[Kind]) -> Option<Type<'_>> {
-        let from_base = || self.0.base.as_ref().and_then(|base| base.find(name, kinds));
         if name.is_empty() {
             return None;
         }
-        let mut names = self.offsets_of(name);
-        // A module's type may have a name that is among the kernel's strings.
-        names.extend(self.0.base.iter().flat_map(|base| base.offsets_of(name)));
-        if names.is_empty() {
-            return None;
-        }
         let reader = Reader { bytes: self.data(), big_endian: self.0.big_endian };
-        let matches = |&&at: &&u32| {
-            let Ok(at) = usize::try_from(at) else { return false };
-            reader.u32(at).is_some_and(|name| names.contains(&name))
-                && reader.u32(at + 4).is_some_and(|info| kinds.contains(&Kind::of(info)))
+        let matches = |index: u32| {
+            let at = self.0.offsets.get(usize::try_from(index).ok()?).and_then(|&at| usize::try_from(at).ok())?;
+            let is_kind = kinds.contains(&Kind::of(reader.u32(at + 4)?));
+            (is_kind && self.string_is(reader.u32(at)?, name.as_bytes())).then_some(index)
         };
-        let position = self.0.offsets.iter().position(|at| matches(&at));
-        match position.and_then(|index| u32::try_from(index).ok()) {
+        let all = 0..u32::try_from(self.0.offsets.len()).unwrap_or(u32::MAX);
+        let found = if kinds.iter().all(|&kind| is_aggregate(kind)) {
+            self.0.aggregates.iter().copied().find_map(matches)
+        } else {
+            all.into_iter().find_map(matches)
+        };
+        match found {
             Some(index) => self.ty(TypeId(self.0.first_id + index)).ok(),
-            None => from_base(),
+            None => self.0.base.as_ref().and_then(|base| base.find(name, kinds)),
         }
     }
 }
 
-/// Where `wanted` begins. Most places differ in the rarer second byte already, so it is compared by that and the first.
-fn find(strings: &[u8], wanted: &[u8]) -> Option<usize> {
-    let (&first, rest) = wanted.split_first()?;
-    let mut at = 0;
-    loop {
-        at += strings.get(at..)?.iter().position(|&byte| byte == first)?;
-        if strings.get(at + 1..)?.starts_with(rest) {
-            return Some(at);
-        }
-        at += 1;
-    }
+/// What most look-ups are for; one type in ten is one.
+fn is_aggregate(kind: Kind) -> bool {
+    matches!(kind, Kind::STRUCT | Kind::UNION)
 }

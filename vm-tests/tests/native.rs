@@ -1,0 +1,18 @@
+//! The guest's cases on this machine's own kernel: what it cannot do is skipped there, and told.
+
+use std::process::Command;
+
+/// A user who is not root loads nothing, so there the VMs alone have a say.
+#[test]
+fn the_loaders_cases_hold_on_this_kernel_too() {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !is_root {
+        eprintln!("skipped: it takes root to load programs; cargo vm runs these cases");
+        return;
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_guest")).args(["--native", "loader::", "asm::"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(said.lines().filter(|line| line.starts_with("pass ")).count() > 10, "{said}");
+}
