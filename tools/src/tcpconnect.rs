@@ -676,7 +676,7 @@ fn attach(args: &Args, target: &Target, probe: Probe) -> Result<Attached, Error>
         match args.programs_of(target, probe, Ip::V6).and_then(start) {
             Ok(more) => links.extend(more),
             Err(error) if args.wants(Ip::V4) => {
-                report::say(format_args!("IPv6 connects are not shown: {}", Chain(&error)))
+                report::say(format_args!("IPv6 connects are not shown: {}", Chain(&error)));
             }
             Err(error) => return Err(error),
         }

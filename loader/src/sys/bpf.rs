@@ -75,11 +75,13 @@ attributes! {
     LinkCreate = 28, 16 bytes { prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, }
 }
 
+/// What answers in the kernel's place: an errno for a command, or nothing to let the call through.
+#[cfg(test)]
+type Fake = Box<dyn FnMut(libc::c_int) -> Option<i32>>;
+
 #[cfg(test)]
 thread_local! {
-    /// What the kernel answers in its place: an errno for a command, or nothing to let the call through.
-    pub(crate) static FAKE: std::cell::RefCell<Option<Box<dyn FnMut(libc::c_int) -> Option<i32>>>> =
-        const { std::cell::RefCell::new(None) };
+    pub(crate) static FAKE: std::cell::RefCell<Option<Fake>> = const { std::cell::RefCell::new(None) };
 }
 
 /// The call itself.
