@@ -730,6 +730,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
         report::say(format_args!("attached by {} after {:.1} ms", probe.name(), started.elapsed().as_secs_f64() * 1e3));
     }
+    // The kernel's types take several megabytes, and have served.
+    drop(target);
     let duration = args.options.duration;
     let accounts = if let Some(rings) = &mut attached.rings {
         let mut printer = Printer::new(args);

@@ -37,11 +37,9 @@ fn connect(prog: &Prog, event: OwnedFd) -> Result<OwnedFd, Error> {
 
 /// At a kernel function.
 pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_return: bool) -> Result<Link, Error> {
-    // From Linux 6.11 on a missing function is EINVAL, as much else is; so the list of functions is looked at first.
-    let found = kallsyms::require(symbol)?;
     let mut tried = Tried::new();
     if target.has(Feature::KprobePmu) {
-        match by_pmu(symbol, offset, at_return, &found).and_then(|event| connect(&prog, event)) {
+        match by_pmu(symbol, offset, at_return).and_then(|event| connect(&prog, event)) {
             Ok(event) => return Ok(Link::new(prog, vec![event], "perf PMU kprobe", tried)),
             Err(error) if error.is_permission() => return Err(error),
             Err(error) => tried.push(super::entry("perf PMU kprobe", &error)),
@@ -49,6 +47,9 @@ pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_
     } else {
         tried.push(("perf PMU kprobe".to_owned(), "the kernel has none".to_owned()));
     }
+    // The list of functions tells best what is wrong: a missing one is ENOENT or, from Linux 6.11 on, EINVAL, as much else is.
+    // It is long, so it is not read before something is wrong.
+    let found = kallsyms::require(symbol)?;
     // Several functions of one name are told apart by their address.
     let place = match found.addresses.as_slice() {
         [first, _, ..] if *first != 0 => format!("{:#x}", first.saturating_add(offset)),
@@ -58,17 +59,19 @@ pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_
     by_text(prog, target, "kprobe", at_return, &place, tried)
 }
 
-fn by_pmu(symbol: &str, offset: u64, at_return: bool, found: &kallsyms::Symbol) -> Result<OwnedFd, Error> {
+fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> {
     let (kind, return_mask) = pmu("kprobe")?;
     let config = if at_return { return_mask } else { 0 };
     let what = format!("cannot probe {symbol}");
     let name = CString::new(symbol).map_err(|error| Error::io(&what, error.into()))?;
     let result = match perf::probe(kind, config, &name, offset) {
         // From Linux 6.6 on a name that several functions have is refused; the first of them is meant.
-        Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => match found.addresses.first() {
-            Some(&address) if address != 0 => perf::probe_address(kind, config, address.saturating_add(offset)),
-            _ => Err(error),
-        },
+        Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+            match kallsyms::find(symbol)?.addresses.first() {
+                Some(&address) if address != 0 => perf::probe_address(kind, config, address.saturating_add(offset)),
+                _ => Err(error),
+            }
+        }
         result => result,
     };
     result.map_err(|error| Error::privileged(what, error))
