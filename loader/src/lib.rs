@@ -32,7 +32,7 @@ pub use feature::Feature;
 pub use inventory::Inventory;
 pub use link::Link;
 pub use linked::Linked;
-pub use map::{Map, MapInfo, MapSpec, MapType, Maps, UpdateMode};
+pub use map::{Map, MapInfo, MapSpec, MapType, MapTypes, Maps, UpdateMode};
 pub use prog::{Attach, Prog, ProgSpec, ProgType};
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
 pub use target::{Target, TargetBuilder};

@@ -5,6 +5,9 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use bpfkit_btf::{Builder, TypeId};
+
+use crate::feature::Feature;
 use crate::sys::bpf::{self, MapCreate};
 use crate::target::Target;
 use crate::{Error, cpus};
@@ -45,6 +48,52 @@ pub struct MapSpec {
     pub max_entries: u32,
     /// `BPF_F_*` of include/uapi/linux/bpf.h.
     pub flags: u32,
+    /// What keys and values are made of, for those who look at the map.
+    pub types: Option<MapTypes>,
+}
+
+/// What keys and values of a map are made of: names and bytes, in order, without gaps. `bpftool map dump` shows them by these
+/// names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapTypes {
+    /// The parts of a key.
+    pub key: Vec<(String, u32)>,
+    /// The parts of a value.
+    pub value: Vec<(String, u32)>,
+}
+
+impl MapTypes {
+    /// The types of a map of this name as a blob, and their numbers in it.
+    fn blob(&self, map: &str) -> (Vec<u8>, TypeId, TypeId) {
+        let mut types = Builder::new();
+        let byte = types.int("unsigned char", 1, false);
+        let key = aggregate(&mut types, byte, &format!("{map}_key"), &self.key);
+        let value = aggregate(&mut types, byte, &format!("{map}_value"), &self.value);
+        (types.finish(), key, value)
+    }
+}
+
+/// An integer where there is one part, else a structure.
+fn aggregate(types: &mut Builder, byte: TypeId, name: &str, parts: &[(String, u32)]) -> TypeId {
+    let mut offset = 0;
+    let mut members = Vec::new();
+    for (part, size) in parts {
+        let ty = match size {
+            2 => types.int("unsigned short", 2, false),
+            4 => types.int("unsigned int", 4, false),
+            8 => types.int("unsigned long long", 8, false),
+            _ => {
+                let index = types.int("unsigned int", 4, false);
+                types.array(byte, index, *size)
+            }
+        };
+        members.push((part.as_str(), ty, offset));
+        offset += size;
+    }
+    match members.as_slice() {
+        &[(_, ty, _)] => ty,
+        members => types.strukt(name, offset, members),
+    }
 }
 
 macro_rules! kinds {
@@ -52,7 +101,7 @@ macro_rules! kinds {
         impl MapSpec {$(
             #[doc = $text]
             pub fn $name(name: &str, key_size: u32, value_size: u32, max_entries: u32) -> Self {
-                Self { name: name.to_owned(), kind: MapType::$kind, key_size, value_size, max_entries, flags: 0 }
+                Self { name: name.to_owned(), kind: MapType::$kind, key_size, value_size, max_entries, flags: 0, types: None }
             }
         )*}
     };
@@ -86,11 +135,19 @@ impl MapSpec {
         Self { kind: MapType::CGROUP_ARRAY, ..Self::array(name, 4, max_entries) }
     }
 
+    /// Says what keys and values are made of.
+    #[must_use]
+    pub fn with_types(mut self, key: &[(&str, u32)], value: &[(&str, u32)]) -> Self {
+        let owned = |parts: &[(&str, u32)]| parts.iter().map(|&(name, size)| (name.to_owned(), size)).collect();
+        self.types = Some(MapTypes { key: owned(key), value: owned(value) });
+        self
+    }
+
     /// Makes it.
     ///
     /// # Errors
     /// What the kernel says to BPF_MAP_CREATE.
-    pub fn create(&self, _: &Target) -> Result<Map, Error> {
+    pub fn create(&self, target: &Target) -> Result<Map, Error> {
         let max_entries = match self.max_entries {
             0 => cpus::possible()?.last().map_or(1, |last| last + 1),
             n => n,
@@ -104,7 +161,15 @@ impl MapSpec {
             map_name: bpf::object_name(&self.name),
             ..Default::default()
         };
-        let fd = with_memlock(|| bpf::map_create(attributes))
+        let types = self.types.as_ref().filter(|_| target.has(Feature::ProgBtf)).and_then(|types| {
+            let (blob, key, value) = types.blob(&self.name);
+            let attributes = MapCreate { btf_key_type_id: key.0, btf_value_type_id: value.0, ..attributes };
+            let btf = with_memlock(|| bpf::btf_load(&blob)).ok()?;
+            with_memlock(|| bpf::map_create(attributes, Some(btf.as_fd()))).ok()
+        });
+        // The types are for people: where the kernel does not want them, the map is made without.
+        let fd = types
+            .map_or_else(|| with_memlock(|| bpf::map_create(attributes, None)), Ok)
             .map_err(|error| Error::privileged(format!("cannot create the map `{}`", self.name), error))?;
         let Self { kind, key_size, value_size, .. } = *self;
         Map::new(fd, self.name.clone(), MapInfo { kind, key_size, value_size, max_entries })
@@ -200,6 +265,15 @@ impl Map {
     pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
         let Self { fd, name, info, value_bytes } = self;
         Ok(Self { fd: fd.try_clone()?, name: name.clone(), info: *info, value_bytes: *value_bytes })
+    }
+
+    /// Whether the kernel knows what its keys and values are made of.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn has_types(&self) -> Result<bool, Error> {
+        let types = bpf::map_types(self.as_fd()).map_err(|error| self.failed("ask for the types of", error))?;
+        Ok(types.0 != 0 && types.1 != 0)
     }
 
     /// What it is like.

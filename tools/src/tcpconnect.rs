@@ -257,7 +257,13 @@ impl Args {
     fn maps(&self, probe: Probe) -> Vec<MapSpec> {
         let mut maps = vec![MapSpec::percpu_array("dropped", 8, 1)];
         if self.count {
-            maps.extend([Ip::V4, Ip::V6].map(|ip| MapSpec::hash(ip.counts(), ip.event_size() - 32, 8, FLOWS)));
+            maps.extend([Ip::V4, Ip::V6].map(|ip| {
+                let address = (ip.event_size() - 36) / 2;
+                MapSpec::hash(ip.counts(), ip.event_size() - 32, 8, FLOWS).with_types(
+                    &[("dport", 2), ("lport", 2), ("daddr", address), ("saddr", address)],
+                    &[("connects", 8)],
+                )
+            }));
         } else {
             maps.push(MapSpec::perf_event_array("events"));
         }

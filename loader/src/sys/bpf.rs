@@ -38,9 +38,10 @@ macro_rules! attributes {
 
 attributes! {
     /// BPF_MAP_CREATE
-    MapCreate = 0, 48 bytes {
+    MapCreate = 0, 64 bytes {
         map_type: u32, key_size: u32, value_size: u32, max_entries: u32, map_flags: u32, inner_map_fd: u32, numa_node: u32,
-        map_name: [u8; 16], map_ifindex: u32,
+        map_name: [u8; 16], map_ifindex: u32, btf_fd: u32, btf_key_type_id: u32, btf_value_type_id: u32,
+        btf_vmlinux_value_type_id: u32,
     }
     /// BPF_MAP_LOOKUP_ELEM
     MapLookup = 1, 32 bytes { map_fd: u32, pad: u32, key: u64, value: u64, flags: u64, }
@@ -67,6 +68,8 @@ attributes! {
     MapNextId = 12, 12 bytes { start_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_LINK_GET_NEXT_ID
     LinkNextId = 31, 12 bytes { start_id: u32, next_id: u32, open_flags: u32, }
+    /// BPF_OBJ_GET_INFO_BY_FD
+    InfoByFd = 15, 16 bytes { bpf_fd: u32, info_len: u32, info: u64, }
     /// BPF_RAW_TRACEPOINT_OPEN
     RawTracepointOpen = 17, 16 bytes { name: u64, prog_fd: u32, pad: u32, }
     /// BPF_BTF_LOAD
@@ -136,7 +139,9 @@ pub(crate) fn object_name(name: &str) -> [u8; 16] {
     bytes
 }
 
-pub(crate) fn map_create(mut attributes: MapCreate) -> io::Result<OwnedFd> {
+/// `btf` has the types that `attributes` name.
+pub(crate) fn map_create(mut attributes: MapCreate, btf: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    attributes.btf_fd = btf.map_or(0, number);
     bpf_fd(&mut attributes)
 }
 
@@ -217,6 +222,16 @@ pub(crate) fn raw_tracepoint_open(prog: BorrowedFd<'_>, name: Option<&std::ffi::
     bpf_fd(&mut RawTracepointOpen { name, prog_fd: number(prog), pad: 0 })
 }
 
+/// The types of a map's keys and values in the blob that it was made with; zeros where it has none. They are the last words of
+/// `struct bpf_map_info` as Linux 4.18 has it.
+pub(crate) fn map_types(map: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut info = [0; 80];
+    let info_len = length(&info)?;
+    bpf(&mut InfoByFd { bpf_fd: number(map), info_len, info: address_mut(&mut info) })?;
+    let word = |at: usize| info[at..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
+    Ok((word(68), word(72)))
+}
+
 /// The ids of all programs of the system.
 pub(crate) fn prog_ids() -> io::Result<Vec<u32>> {
     ids(|start_id| {
@@ -284,7 +299,8 @@ mod tests {
         for errno in [libc::ENOMEM, libc::EMFILE, libc::EPERM] {
             FAKE.set(Some(Box::new(move |_| Some(errno))));
             let results = [
-                map_create(MapCreate::default()).map(drop),
+                map_create(MapCreate::default(), None).map(drop),
+                map_types(fd).map(drop),
                 map_lookup(fd, &[0; 4], &mut [0; 8]),
                 map_update(fd, &[0; 4], &[0; 8], 0),
                 map_delete(fd, &[0; 4]),

@@ -13,7 +13,7 @@ use super::image::BootImage;
 use super::initramfs;
 use super::machine::{Accel, Machine, QEMU};
 use super::progress::{End, Progress};
-use super::results::KernelResult;
+use super::results::{KernelResult, Status};
 use super::tail::Tail;
 
 /// What every VM of a run has in common.
@@ -44,11 +44,17 @@ const KVM_PATIENCE: Duration = Duration::from_secs(15);
 const POWER_OFF: Duration = Duration::from_secs(3);
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// What the console says of a kernel that gave up.
+const PANIC: &str = "Kernel panic";
 /// How much of the console is shown for a broken kernel.
 const CONSOLE_LINES: usize = 20;
 
 impl Plan {
     /// Boots `image`, and tells how its cases ended.
+    ///
+    /// A guest that panics is booted once more. Kernels rewrite their own code while other processors run it, and QEMU's
+    /// translator now and then executes what is half written; seen as `Oops: int3` during boot. A panic of our making comes
+    /// again, and the first one is noted in any case.
     ///
     /// # Errors
     /// The machinery is missing: no QEMU, or files that cannot be written.
@@ -60,7 +66,14 @@ impl Plan {
             }
             self.kvm.store(false, Ordering::Relaxed);
         }
-        self.attempt(image, Accel::Tcg)
+        let first = self.attempt(image, Accel::Tcg)?;
+        let Status::Broken(reason) = &first.status else { return Ok(first) };
+        if !first.console.iter().any(|line| line.contains(PANIC)) {
+            return Ok(first);
+        }
+        let mut second = self.attempt(image, Accel::Tcg)?;
+        second.notes.push(format!("it was booted again, because at first {reason}"));
+        Ok(second)
     }
 
     fn attempt(&self, image: &BootImage, accel: Accel) -> Result<KernelResult, String> {
@@ -110,7 +123,7 @@ impl Plan {
         let console = console_lines(&machine.console);
         let end = end.unwrap_or_else(|| End::Exited(last_words(&console, &qemu_log)));
         let finished = guest.progress.finish(&end);
-        let broken = matches!(finished.status, super::results::Status::Broken(_));
+        let broken = matches!(finished.status, Status::Broken(_));
         Ok(KernelResult {
             name: image.name.clone(),
             origin: image.origin.clone(),
@@ -219,7 +232,7 @@ fn printable(line: &str) -> String {
 /// The end of the console: from the panic on, because what follows it is long and says less.
 fn last_lines(mut console: Vec<String>) -> Vec<String> {
     let end = console.len().saturating_sub(CONSOLE_LINES);
-    let from = console.iter().position(|line| line.contains("Kernel panic")).map_or(end, |panic| panic.min(end));
+    let from = console.iter().position(|line| line.contains(PANIC)).map_or(end, |panic| panic.min(end));
     console.drain(..from);
     console.truncate(CONSOLE_LINES);
     console
@@ -227,7 +240,7 @@ fn last_lines(mut console: Vec<String>) -> Vec<String> {
 
 /// The most telling line there is: the panic, else what QEMU said, else the console's last line.
 fn last_words(console: &[String], qemu_log: &Path) -> String {
-    if let Some(panic) = console.iter().find(|line| line.contains("Kernel panic")) {
+    if let Some(panic) = console.iter().find(|line| line.contains(PANIC)) {
         return panic.clone();
     }
     let qemu = fs::read_to_string(qemu_log).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use bpfkit_loader::{Error, Map, MapSpec, MapType, Target, UpdateMode, possible_cpus};
+use bpfkit_loader::{Error, Feature, Map, MapSpec, MapType, Target, UpdateMode, possible_cpus};
 
 use crate::guest::case::{Case, Ctx, Doing as _, Failure};
 use crate::{ensure, ensure_eq, skip};
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "loader::perf_event_array_has_room_for_each_cpu", run: perf_event_array },
     Case { name: "loader::cgroup_array_takes_cgroups_only", run: cgroup_array },
     Case { name: "loader::pinned_map_is_found_again", run: pinned },
+    Case { name: "loader::maps_tell_what_they_are_made_of", run: types },
     Case { name: "loader::elements_of_a_wrong_size_are_refused", run: sizes },
     Case { name: "loader::large_map_needs_no_limit_raised_by_hand", run: large },
 ];
@@ -175,5 +176,25 @@ fn sizes(ctx: &mut Ctx) -> Result<(), Failure> {
 fn large(ctx: &mut Ctx) -> Result<(), Failure> {
     let map = MapSpec::array("large", 4096, 4096).create(&ctx.target()?)?;
     ensure_eq!(map.info().max_entries, 4096);
+    Ok(())
+}
+
+/// Kernels before 4.20 may do without for some kinds; what matters there is that the map is made all the same.
+fn types(ctx: &mut Ctx) -> Result<(), Failure> {
+    let target = ctx.target()?;
+    let several = [("port", 2), ("family", 2), ("address", 16)];
+    for spec in [
+        MapSpec::hash("t_hash", 20, 8, 4).with_types(&several, &[("connects", 8)]),
+        MapSpec::array("t_array", 8, 4).with_types(&[("index", 4)], &[("count", 8)]),
+        MapSpec::percpu_hash("t_percpu", 20, 12, 4).with_types(&several, &[("count", 8), ("last", 4)]),
+    ] {
+        let map = spec.create(&target)?;
+        ensure_eq!(map.has_types()?, target.has(Feature::ProgBtf), "{}", spec.name);
+        let plain = MapSpec { types: None, ..spec };
+        ensure!(!plain.create(&target)?.has_types()?, "{} has types that nobody gave it", plain.name);
+    }
+    // Types that do not fit the sizes are left out, and the map is there.
+    let wrong = MapSpec::hash("t_wrong", 4, 8, 4).with_types(&[("key", 8)], &[("value", 8)]).create(&target)?;
+    ensure!(!wrong.has_types()?, "the kernel took types of other sizes");
     Ok(())
 }
