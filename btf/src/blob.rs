@@ -142,11 +142,15 @@ impl Btf {
         let strings = section("the string section", 4)?;
         // Linux 7.1 describes its kinds in a section of their own.
         let layouts = if header >= 32 { section("the layout section", 6)? } else { (0, 0) };
-        let described = |kind: Kind| {
-            let at = layouts.0 + usize::from(kind.0) * 4;
+        let described = |kind: u8| {
+            let at = layouts.0 + usize::from(kind) * 4;
             let sizes = data.get(at..at + 2).filter(|_| at + 4 <= layouts.1)?;
             Some((usize::from(sizes[0]), usize::from(sizes[1])))
         };
+        let mut known = [None; 128];
+        for (kind, known) in (0..).zip(&mut known) {
+            *known = layout(Kind(kind)).or_else(|| described(kind));
+        }
 
         let (first_id, first_string) = match &base {
             Some(base) => (base.end(), base.end_of_strings()),
@@ -156,19 +160,21 @@ impl Btf {
         let mut offsets = Vec::with_capacity((types.1 - types.0) / 24);
         let mut aggregates = Vec::with_capacity((types.1 - types.0) / 400);
         let mut at = types.0;
+        // Errors are made only where there is one: this runs for every type of a kernel.
         while at < types.1 {
-            let head = data.get(at..at + 12).filter(|_| at + 12 <= types.1).ok_or(truncated("a type", at))?;
-            let info = Reader { bytes: head, big_endian }.u32(4).unwrap_or_default();
-            let (kind, elements) = (Kind::of(info), Kind::elements(info));
-            let known = layout(kind).or_else(|| described(kind));
-            let id = || first_id.saturating_add(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
-            let Some((fixed, each)) = known else { return Err(Error::Kind { kind: kind.0, id: id() }) };
-            let size = usize::try_from(elements)
-                .ok()
-                .and_then(|n| n.checked_mul(each))
-                .and_then(|n| n.checked_add(12 + fixed));
-            let next = size.and_then(|size| at.checked_add(size)).filter(|&next| next <= types.1);
-            let next = next.ok_or(truncated("a type's members", at))?;
+            let head = data.get(at..types.1).and_then(|rest| rest.first_chunk::<12>());
+            let &[.., a, b, c, d, _, _, _, _] = head.ok_or_else(|| truncated("a type", at))?;
+            let info = if big_endian { u32::from_be_bytes([a, b, c, d]) } else { u32::from_le_bytes([a, b, c, d]) };
+            let kind = Kind::of(info);
+            let Some((fixed, each)) = known[usize::from(kind.0)] else {
+                let id = first_id.saturating_add(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
+                return Err(Error::Kind { kind: kind.0, id });
+            };
+            let elements = usize::try_from(Kind::elements(info)).unwrap_or(usize::MAX);
+            let next = at.saturating_add(12 + fixed).saturating_add(elements.saturating_mul(each));
+            if next > types.1 {
+                return Err(truncated("a type's members", at));
+            }
             if is_aggregate(kind) {
                 aggregates.push(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
             }
