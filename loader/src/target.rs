@@ -28,6 +28,7 @@ pub struct Target {
     btf: OnceLock<Result<Btf, Tried>>,
     tracefs: OnceLock<Result<Tracefs, String>>,
     features: Mutex<HashMap<Feature, bool>>,
+    cleaned: OnceLock<()>,
 }
 
 /// How a target of the running kernel differs from what the kernel says.
@@ -92,6 +93,7 @@ impl Target {
             btf: OnceLock::new(),
             tracefs: OnceLock::new(),
             features: Mutex::default(),
+            cleaned: OnceLock::new(),
         }
     }
 
@@ -220,6 +222,15 @@ impl Target {
             what: "by tracefs".to_owned(),
             tried: vec![("tracefs".to_owned(), why.clone())],
         })
+    }
+
+    /// Removes, once, what killed processes of this program have left in the tracing directory.
+    pub(crate) fn remove_stale_probes(&self) {
+        self.cleaned.get_or_init(|| {
+            if let Ok(tracefs) = self.tracefs() {
+                tracefs.remove_stale();
+            }
+        });
     }
 
     /// The layout of a tracepoint's record: from tracefs, else from the type that the kernel has for it.

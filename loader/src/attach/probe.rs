@@ -37,6 +37,7 @@ fn connect(prog: &Prog, event: OwnedFd) -> Result<OwnedFd, Error> {
 
 /// At a kernel function.
 pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_return: bool) -> Result<Link, Error> {
+    target.remove_stale_probes();
     let mut tried = Tried::new();
     if target.has(Feature::KprobePmu) {
         match by_pmu(symbol, offset, at_return).and_then(|event| connect(&prog, event)) {
@@ -79,6 +80,7 @@ fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> 
 
 /// At a place in a file.
 pub(super) fn user(prog: Prog, target: &Target, path: &Path, offset: u64, at_return: bool) -> Result<Link, Error> {
+    target.remove_stale_probes();
     let mut tried = Tried::new();
     if target.has(Feature::UprobePmu) {
         let event = pmu("uprobe").and_then(|(kind, return_mask)| {
@@ -111,7 +113,6 @@ fn by_text(
     let how = if kind == "kprobe" { "tracefs kprobe_events" } else { "tracefs uprobe_events" };
     let attempt = || {
         let tracefs = target.tracefs()?;
-        tracefs.remove_stale();
         let text = tracefs.set_probe(kind, at_return, place)?;
         let event = perf::tracepoint(text.id(tracefs)?);
         let event = event.map_err(|error| Error::privileged(format!("cannot open the event of {place}"), error))?;

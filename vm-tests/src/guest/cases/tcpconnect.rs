@@ -359,7 +359,8 @@ fn sigkill(ctx: &mut Ctx) -> CaseResult {
         let without = ["--probe", "kprobe", "--without", "kprobe-pmu"];
         Tool::start(ctx, "tcpconnect", &without)?.stop(Signal::KILL)?;
         ensure!(!probe_entries().is_empty(), "nothing was left to be removed");
-        Tool::start(ctx, "tcpconnect", &without)?.stop(Signal::INT)?;
+        Tool::start(ctx, "tcpconnect", &["--probe", "kprobe"])?.stop(Signal::INT)?;
+        ensure!(probe_entries().is_empty(), "the next start left {:?}", probe_entries());
     }
     Ok(())
 }
