@@ -694,6 +694,7 @@ fn attach(args: &Args, target: &Target, probe: Probe) -> Result<Attached, Error>
 /// Attaches by the probe that was asked for, or by the first that works.
 fn attach_best(args: &Args, target: &Target) -> Result<(Probe, Attached), Error> {
     if args.probe != Probe::Auto {
+        args.probe.feature().map_or(Ok(()), |feature| target.require(feature))?;
         return Ok((args.probe, attach(args, target, args.probe)?));
     }
     let mut tried = Vec::new();

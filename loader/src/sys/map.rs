@@ -15,8 +15,9 @@ use super::process::page_size;
 pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+    // The kernel takes private mappings only (btf_sysfs_vmlinux_mmap in kernel/bpf/sysfs_btf.c).
     // SAFETY: the kernel never changes its own types, and nobody else can write to or cut a file of sysfs.
-    unsafe { MmapOptions::new().len(length).map(&file) }
+    unsafe { MmapOptions::new().len(length).map_copy_read_only(&file) }
 }
 
 /// Where `struct perf_event_mmap_page` of include/uapi/linux/perf_event.h has the kernel's and the reader's position.
