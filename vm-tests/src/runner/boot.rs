@@ -52,9 +52,8 @@ const CONSOLE_LINES: usize = 20;
 impl Plan {
     /// Boots `image`, and tells how its cases ended.
     ///
-    /// A guest that panics is booted once more. Kernels rewrite their own code while other processors run it, and QEMU's
-    /// translator now and then executes what is half written; seen as `Oops: int3` during boot. A panic of our making comes
-    /// again, and the first one is noted in any case.
+    /// A guest that panics under the translator is booted once more: the processor that it plays is not perfect. A panic of
+    /// our making comes again, and the first one is noted in any case.
     ///
     /// # Errors
     /// The machinery is missing: no QEMU, or files that cannot be written.
