@@ -130,50 +130,43 @@ pub enum Imm {
     Ctx(Cow<'static, str>),
 }
 
+/// Numbers that always fit a constant's 128 bits, and those of which only the type does not know that.
 macro_rules! numbers {
-    ($($int:ty)*) => {$(
-        impl From<$int> for Imm {
+    ($($int:ty)*; $($length:ty)*) => {
+        $(impl From<$int> for Imm {
             fn from(value: $int) -> Self {
                 Self::Int(value.into())
             }
-        }
-        impl<R> From<$int> for Operand<R> {
-            fn from(value: $int) -> Self {
-                Self::Imm(value.into())
-            }
-        }
-        impl From<$int> for Src {
-            fn from(value: $int) -> Self {
-                Self::Imm(value.into())
-            }
-        }
-    )*};
-}
-
-numbers!(bool i8 u8 i16 u16 i32 u32 i64 u64 i128);
-
-macro_rules! lengths {
-    ($($int:ty)*) => {$(
-        impl From<$int> for Imm {
-            fn from(value: $int) -> Self {
+        })*
+        $(impl From<$length> for Imm {
+            fn from(value: $length) -> Self {
                 // No machine has addresses of more than 127 bits.
                 Self::Int(i128::try_from(value).unwrap_or(i128::MAX))
             }
-        }
-        impl<R> From<$int> for Operand<R> {
-            fn from(value: $int) -> Self {
-                Self::Imm(value.into())
-            }
-        }
-        impl From<$int> for Src {
-            fn from(value: $int) -> Self {
-                Self::Imm(value.into())
-            }
-        }
-    )*};
+        })*
+        $(constants! { $int })*
+        $(constants! { $length })*
+    };
 }
 
-lengths!(usize isize);
+/// What becomes a constant becomes a right-hand side.
+macro_rules! constants {
+    ($ty:ty) => {
+        impl<R> From<$ty> for Operand<R> {
+            fn from(value: $ty) -> Self {
+                Self::Imm(value.into())
+            }
+        }
+
+        impl From<$ty> for Src {
+            fn from(value: $ty) -> Self {
+                Self::Imm(value.into())
+            }
+        }
+    };
+}
+
+numbers!(bool i8 u8 i16 u16 i32 u32 i64 u64 i128; usize isize);
 
 impl From<FieldPath> for Imm {
     fn from(path: FieldPath) -> Self {
