@@ -56,24 +56,9 @@ impl Reader<'_> {
     }
 }
 
-/// What follows the three words that every type has: a fixed part, and one for each of its elements.
-const fn layout(kind: Kind) -> Option<(usize, usize)> {
-    Some(match kind {
-        Kind::INT | Kind::VAR | Kind::DECL_TAG => (4, 0),
-        Kind::ARRAY => (12, 0),
-        Kind::STRUCT | Kind::UNION | Kind::DATASEC | Kind::ENUM64 => (0, 12),
-        Kind::ENUM | Kind::FUNC_PROTO => (0, 8),
-        Kind::PTR
-        | Kind::FWD
-        | Kind::TYPEDEF
-        | Kind::VOLATILE
-        | Kind::CONST
-        | Kind::RESTRICT
-        | Kind::FUNC
-        | Kind::FLOAT
-        | Kind::TYPE_TAG => (0, 0),
-        _ => return None,
-    })
+/// The bytes of [`Kind::words`].
+fn layout(kind: Kind) -> Option<(usize, usize)> {
+    kind.words().map(|(fixed, each)| (fixed.len() * 4, each.len() * 4))
 }
 
 impl Btf {
@@ -267,7 +252,7 @@ impl Btf {
     }
 
     /// Whether the string at an offset is this one; without looking for its end first.
-    fn string_is(&self, offset: u32, text: &[u8]) -> bool {
+    pub(crate) fn string_is(&self, offset: u32, text: &[u8]) -> bool {
         if offset < self.0.first_string {
             return self.0.base.as_ref().is_some_and(|base| base.string_is(offset, text));
         }

@@ -33,6 +33,8 @@ pub struct BitField {
 
 /// How deeply anonymous structures may be nested.
 const DEPTH: usize = 32;
+/// How many members one step of a path may look at: anonymous parts that hold each other twice would double it at every level.
+const MEMBERS: usize = 1 << 20;
 
 /// One step of a path.
 enum Step<'a> {
@@ -71,7 +73,7 @@ impl Btf {
             let holder = ty.resolved()?;
             let (id, more, size) = match step {
                 Step::Member(name) => {
-                    let member = self.member(holder, name, 0)?;
+                    let member = self.member(holder, name)?;
                     let member = member.ok_or_else(|| wrong(self.no_member(&holder, name)))?;
                     (member.ty, member.bit_offset, member.bits)
                 }
@@ -96,25 +98,40 @@ impl Btf {
             return Ok(Field { path: path.to_owned(), offset: bits / 8, size, bits: None, ty: ty.id, type_name });
         };
         let start = bits.checked_add(within).ok_or(Error::TooDeep(ty.id.0))?;
-        let unit = size.max(1).saturating_mul(8);
-        let offset = start / unit * size.max(1);
+        let (offset, size) = unit(start, count, size.max(1));
         let bits = Some(BitField { offset: start, size: count });
         Ok(Field { path: path.to_owned(), offset, size, bits, ty: ty.id, type_name })
     }
 
     /// A member of a structure or of one of its anonymous parts, placed within the structure.
-    fn member<'a>(&'a self, holder: Type<'a>, name: &str, depth: usize) -> Result<Option<Member<'a>>, Error> {
-        if depth == DEPTH {
-            return Err(Error::TooDeep(holder.id.0));
+    fn member<'a>(&'a self, holder: Type<'a>, name: &str) -> Result<Option<Member<'a>>, Error> {
+        self.member_within(holder, name, 0, &mut { MEMBERS })
+    }
+
+    fn member_within<'a>(
+        &'a self,
+        holder: Type<'a>,
+        name: &str,
+        depth: usize,
+        left: &mut usize,
+    ) -> Result<Option<Member<'a>>, Error> {
+        let too_deep = || Error::TooDeep(holder.id.0);
+        let count = holder.member_count();
+        *left = left.checked_sub(count + 1).filter(|_| depth < DEPTH).ok_or_else(too_deep)?;
+        // Names are compared where they are: a task_struct has hundreds of them.
+        let named = |index: &usize| holder.btf.string_is(holder.element(*index, 3)[0], name.as_bytes());
+        if let Some(index) = (0..count).find(named) {
+            return Ok(Some(holder.member(index)));
         }
-        if let Some(member) = holder.members().find(|member| member.name == name) {
-            return Ok(Some(member));
-        }
-        for part in holder.members().filter(|member| member.name.is_empty()) {
-            let inner = self.ty(part.ty)?.resolved()?;
-            if let Some(mut member) = self.member(inner, name, depth + 1)? {
-                let offset = part.bit_offset.checked_add(member.bit_offset);
-                member.bit_offset = offset.ok_or(Error::TooDeep(holder.id.0))?;
+        for index in 0..count {
+            let [name_off, id, _] = holder.element(index, 3);
+            if !holder.btf.string(name_off).is_empty() {
+                continue;
+            }
+            let inner = self.ty(TypeId(id))?.resolved()?;
+            if let Some(mut member) = self.member_within(inner, name, depth + 1, left)? {
+                let offset = holder.member(index).bit_offset.checked_add(member.bit_offset);
+                member.bit_offset = offset.ok_or_else(too_deep)?;
                 return Ok(Some(member));
             }
         }
@@ -142,12 +159,48 @@ impl Btf {
         if names.is_empty() {
             return format!("{spelt} has no members");
         }
-        let near = names.iter().find(|known| known.contains(name) || !known.is_empty() && name.contains(&***known));
+        let near = nearest(name, &names);
         match near {
             Some(near) => format!("{spelt} has no member `{name}`, but `{near}`"),
             None => format!("{spelt} has no member `{name}`"),
         }
     }
+}
+
+/// The bytes to read for some bits: where they begin, and how many.
+fn unit(start: u32, count: u32, size: u32) -> (u32, u32) {
+    let bits = size.saturating_mul(8);
+    if start % bits + count <= bits {
+        return (start / bits * size, size);
+    }
+    // A packed structure may have bits of two units side by side.
+    (start / 8, (start % 8 + count).div_ceil(8).next_power_of_two())
+}
+
+/// The name that was probably meant: one that differs in a few letters, else one that has the other in it.
+fn nearest<'a>(name: &str, names: &'a [Cow<'_, str>]) -> Option<&'a str> {
+    let known = || names.iter().map(|known| &**known).filter(|known| !known.is_empty());
+    let close = known().map(|known| (distance(name, known), known)).min_by_key(|&(distance, _)| distance);
+    let close = close.filter(|&(distance, _)| distance <= name.len().div_ceil(4)).map(|(_, known)| known);
+    close.or_else(|| known().find(|known| known.contains(name) || name.contains(*known)))
+}
+
+/// How many letters are to be added, dropped or changed to make one word of the other; two that changed places count once.
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to) = (from.as_bytes(), to.as_bytes());
+    let mut rows = [vec![0; to.len() + 1], (0..=to.len()).collect(), vec![0; to.len() + 1]];
+    for (i, &a) in from.iter().enumerate() {
+        let [older, old, new] = &mut rows;
+        new[0] = i + 1;
+        for (j, &b) in to.iter().enumerate() {
+            new[j + 1] = (old[j] + usize::from(a != b)).min(old[j + 1] + 1).min(new[j] + 1);
+            if i > 0 && j > 0 && a == to[j - 1] && b == from[i - 1] {
+                new[j + 1] = new[j + 1].min(older[j - 1] + 1);
+            }
+        }
+        rows.rotate_left(1);
+    }
+    rows[1][to.len()]
 }
 
 /// Bits of an integer that is narrower than its bytes, which is how bit fields were encoded at first.

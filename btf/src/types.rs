@@ -35,7 +35,41 @@ kinds! {
     TYPE_TAG 18 "type tag" ENUM64 19 "enum64"
 }
 
+/// What a word after a type's first three is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// The offset of a string.
+    Text,
+    /// The number of a type.
+    Type,
+    Number,
+}
+
 impl Kind {
+    /// What follows the three words that every type has: some words, and some for each of its elements. None where the kind is not known.
+    pub(crate) const fn words(self) -> Option<(&'static [Word], &'static [Word])> {
+        use Word::{Number, Text, Type};
+        Some(match self {
+            Self::INT | Self::VAR | Self::DECL_TAG => (&[Number], &[]),
+            Self::ARRAY => (&[Type, Type, Number], &[]),
+            Self::STRUCT | Self::UNION => (&[], &[Text, Type, Number]),
+            Self::DATASEC => (&[], &[Type, Number, Number]),
+            Self::ENUM64 => (&[], &[Text, Number, Number]),
+            Self::ENUM => (&[], &[Text, Number]),
+            Self::FUNC_PROTO => (&[], &[Text, Type]),
+            Self::PTR
+            | Self::FWD
+            | Self::TYPEDEF
+            | Self::VOLATILE
+            | Self::CONST
+            | Self::RESTRICT
+            | Self::FUNC
+            | Self::FLOAT
+            | Self::TYPE_TAG => (&[], &[]),
+            _ => return None,
+        })
+    }
+
     /// Linux 7.1 gave kinds the bits up to 30; before, those above 28 were zero.
     pub(crate) const fn of(info: u32) -> Self {
         let [.., kind] = info.to_le_bytes();
@@ -103,19 +137,26 @@ impl<'a> Type<'a> {
         self.info >> 31 != 0
     }
 
-    fn elements(&self) -> usize {
-        usize::try_from(Kind::elements(self.info)).unwrap_or_default()
+    pub(crate) fn elements(&self) -> usize {
+        // The lower bits of a function are its linkage.
+        let has_elements = self.kind().words().is_some_and(|(_, each)| !each.is_empty());
+        if has_elements { usize::try_from(Kind::elements(self.info)).unwrap_or_default() } else { 0 }
+    }
+
+    /// A word of what follows its first three.
+    pub(crate) fn word(&self, index: usize) -> u32 {
+        self.btf.word(self.tail, index)
     }
 
     pub(crate) fn element(&self, index: usize, words: usize) -> [u32; 3] {
-        let word = |n| if n < words { self.btf.word(self.tail, index * words + n) } else { 0 };
+        let word = |n| if n < words { self.word(index * words + n) } else { 0 };
         [word(0), word(1), word(2)]
     }
 
     /// The type that it points to, names, qualifies, tags or returns, or that an array is of.
     pub fn target(&self) -> Option<TypeId> {
         match self.kind() {
-            Kind::ARRAY => Some(TypeId(self.btf.word(self.tail, 0))),
+            Kind::ARRAY => Some(TypeId(self.word(0))),
             Kind::PTR
             | Kind::TYPEDEF
             | Kind::VOLATILE
@@ -132,12 +173,12 @@ impl<'a> Type<'a> {
 
     /// The number of elements of an array.
     pub fn array_len(&self) -> Option<u32> {
-        (self.kind() == Kind::ARRAY).then(|| self.btf.word(self.tail, 2))
+        (self.kind() == Kind::ARRAY).then(|| self.word(2))
     }
 
     /// The bits of an integer, and whether it is signed.
     pub fn int(&self) -> Option<Int> {
-        let word = self.btf.word(self.tail, 0);
+        let word = self.word(0);
         (self.kind() == Kind::INT).then_some(Int {
             bits: word & 0xff,
             offset: word >> 16 & 0xff,
@@ -145,20 +186,39 @@ impl<'a> Type<'a> {
         })
     }
 
+    /// How many members a structure or union has.
+    pub(crate) fn member_count(&self) -> usize {
+        if matches!(self.kind(), Kind::STRUCT | Kind::UNION) { self.elements() } else { 0 }
+    }
+
+    pub(crate) fn member(&self, index: usize) -> Member<'a> {
+        let [name, id, offset] = self.element(index, 3);
+        // With the flag, the upper 8 bits are the size of a bit field.
+        let (bit_offset, bits) = if self.flag() { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
+        let name = String::from_utf8_lossy(self.btf.string(name));
+        Member { name, ty: TypeId(id), bit_offset, bits: (bits != 0).then_some(bits) }
+    }
+
     /// The members of a structure or union.
     pub fn members(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
-        let (ty, flag) = (*self, self.flag());
-        let count = if matches!(self.kind(), Kind::STRUCT | Kind::UNION) { self.elements() } else { 0 };
+        let ty = *self;
+        (0..self.member_count()).map(move |index| ty.member(index))
+    }
+
+    /// The values of an enumeration. Those above `i64::MAX` come out negative; and those below zero as their 32 bits where the
+    /// types were made before Linux 6.0, which did not tell signed ones.
+    pub fn values(&self) -> impl Iterator<Item = (Cow<'a, str>, i64)> + use<'a> {
+        let ty = *self;
+        let count = if matches!(self.kind(), Kind::ENUM | Kind::ENUM64) { self.elements() } else { 0 };
         (0..count).map(move |index| {
-            let [name, id, offset] = ty.element(index, 3);
-            // With the flag, the upper 8 bits are the size of a bit field.
-            let (bit_offset, bits) = if flag { (offset & 0x00ff_ffff, offset >> 24) } else { (offset, 0) };
-            Member {
-                name: String::from_utf8_lossy(ty.btf.string(name)),
-                ty: TypeId(id),
-                bit_offset,
-                bits: (bits != 0).then_some(bits),
-            }
+            let wide = ty.kind() == Kind::ENUM64;
+            let [name, low, high] = ty.element(index, if wide { 3 } else { 2 });
+            let value = match (wide, ty.flag()) {
+                (true, _) => (u64::from(high) << 32 | u64::from(low)).cast_signed(),
+                (false, true) => low.cast_signed().into(),
+                (false, false) => low.into(),
+            };
+            (String::from_utf8_lossy(ty.btf.string(name)), value)
         })
     }
 
