@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use crate::types::{Kind, TypeId};
 
-/// Types that become a blob, in this machine's byte order.
+/// Types that become a blob, in this machine's byte order unless told otherwise.
 #[derive(Clone, Debug)]
 pub struct Builder {
     types: Vec<u32>,
     count: u32,
+    big_endian: bool,
     strings: Vec<u8>,
     known: HashMap<String, u32>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { types: Vec::new(), count: 0, strings: vec![0], known: HashMap::from([(String::new(), 0)]) }
+        Self::with_byte_order(cfg!(target_endian = "big"))
     }
 }
 
@@ -23,6 +24,12 @@ impl Builder {
     /// No types but `void`.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No types but `void`, for a machine of that byte order.
+    pub fn with_byte_order(big_endian: bool) -> Self {
+        let known = HashMap::from([(String::new(), 0)]);
+        Self { types: Vec::new(), count: 0, big_endian, strings: vec![0], known }
     }
 
     /// Where a string is in the string section; equal strings are kept once. A NUL ends it early.
@@ -45,11 +52,6 @@ impl Builder {
         self.types.extend(tail);
         self.count += 1;
         TypeId(self.count)
-    }
-
-    /// The number that the next type will have.
-    pub(crate) fn next_id(&self) -> TypeId {
-        TypeId(self.count + 1)
     }
 
     fn ty(&mut self, kind: Kind, name: &str, elements: usize, size: u32, tail: &[u32]) -> TypeId {
@@ -92,9 +94,14 @@ impl Builder {
         self.ty(Kind::FUNC_PROTO, "", params.len(), ret.0, &tail)
     }
 
-    /// A static function. (Global ones are told by `vlen` from Linux 5.6 on; the kernel verifies those on their own.)
+    /// A static function.
     pub fn func(&mut self, name: &str, proto: TypeId) -> TypeId {
         self.ty(Kind::FUNC, name, 0, proto.0, &[])
+    }
+
+    /// A global function, which the kernel verifies on its own; Linux 5.6 and newer take it.
+    pub fn global_func(&mut self, name: &str, proto: TypeId) -> TypeId {
+        self.ty(Kind::FUNC, name, 1, proto.0, &[])
     }
 
     /// The blob.
@@ -102,11 +109,11 @@ impl Builder {
         let types = u32::try_from(self.types.len() * 4).unwrap_or(u32::MAX);
         let strings = u32::try_from(self.strings.len()).unwrap_or(u32::MAX);
         let mut blob = Vec::with_capacity(24 + self.types.len() * 4 + self.strings.len());
-        blob.extend(0xeb9f_u16.to_ne_bytes());
+        let half = |half: u16| if self.big_endian { half.to_be_bytes() } else { half.to_le_bytes() };
+        let word = |word: &u32| if self.big_endian { word.to_be_bytes() } else { word.to_le_bytes() };
+        blob.extend(half(0xeb9f));
         blob.extend([1, 0]);
-        for word in [24, 0, types, types, strings].iter().chain(&self.types) {
-            blob.extend(word.to_ne_bytes());
-        }
+        blob.extend([24, 0, types, types, strings].iter().chain(&self.types).flat_map(word));
         blob.extend(&self.strings);
         blob
     }

@@ -64,6 +64,14 @@ fn a_wrong_path_is_told_from_a_wrong_type() {
 }
 
 #[test]
+fn members_of_an_unnamed_member_of_a_named_structure_are_reached() {
+    // Linux 7.2 has `struct ns_tree;` in a union of struct ns_common.
+    let btf = Btf::from_file(fixture("7.2.btf")).unwrap();
+    assert_eq!(btf.field("ns_common.ns_id").unwrap().offset, 96);
+    assert_eq!(btf.field("mnt_namespace.ns.ns_owner_root").unwrap().offset, 96 + 136);
+}
+
+#[test]
 fn a_cut_of_a_cut_is_the_same_and_a_missing_root_is_named() {
     let btf = Btf::from_file(fixture("7.2.btf")).unwrap();
     let once = cut(&btf, &["sock", "tcp_v4_connect"]).unwrap();
