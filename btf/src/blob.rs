@@ -242,13 +242,18 @@ impl Btf {
 
     /// A string of the blob or of its base; empty where there is none.
     pub(crate) fn string(&self, offset: u32) -> &[u8] {
+        self.known_string(offset).unwrap_or_default()
+    }
+
+    /// A string of the blob or of its base, if its offset is that of one.
+    pub(crate) fn known_string(&self, offset: u32) -> Option<&[u8]> {
         if offset < self.0.first_string {
-            return self.0.base.as_ref().map_or(&[], |base| base.string(offset));
+            return self.0.base.as_ref()?.known_string(offset);
         }
         let (start, end) = self.0.strings;
-        let offset = usize::try_from(offset - self.0.first_string).unwrap_or(usize::MAX);
-        let tail = start.checked_add(offset).and_then(|start| self.data().get(start..end)).unwrap_or_default();
-        tail.iter().position(|&byte| byte == 0).map_or(&[], |end| &tail[..end])
+        let offset = usize::try_from(offset - self.0.first_string).ok()?;
+        let tail = self.data().get(start.checked_add(offset)?..end)?;
+        tail.iter().position(|&byte| byte == 0).map(|end| &tail[..end])
     }
 
     /// Whether the string at an offset is this one; without looking for its end first.

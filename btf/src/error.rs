@@ -27,6 +27,13 @@ pub enum Error {
     },
     /// A type that another one refers to is not there.
     NoId(u32),
+    /// A name lies outside of the string section.
+    NoString {
+        /// Which type has it.
+        id: u32,
+        /// Where the name would have to be, in bytes from the start of the section.
+        offset: u32,
+    },
     /// Types refer to each other in a circle, or too deeply.
     TooDeep(u32),
     /// There is no type of this name.
@@ -55,6 +62,9 @@ impl fmt::Display for Error {
             Self::Truncated { what, at, len } => write!(f, "truncated BTF: {what} at byte {at} of {len}"),
             Self::Kind { kind, id } => write!(f, "BTF type {id} is of kind {kind}, which is unknown and not described"),
             Self::NoId(id) => write!(f, "BTF has no type {id}"),
+            Self::NoString { id, offset } => {
+                write!(f, "BTF type {id} has a name at byte {offset} of the strings, which is not there")
+            }
             Self::TooDeep(id) => write!(f, "BTF type {id} refers to itself or is nested too deeply"),
             Self::NoType(name) => write!(f, "BTF has no type `{name}`"),
             Self::Path { path, why } => write!(f, "no field `{path}`: {why}"),

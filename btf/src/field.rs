@@ -125,7 +125,9 @@ impl Btf {
         }
         for index in 0..count {
             let [name_off, id, _] = holder.element(index, 3);
-            if !holder.btf.string(name_off).is_empty() {
+            // Where no name is given the offset is 0, and that is there even if all strings are gone.
+            let known = (name_off == 0).then_some(&b""[..]).or_else(|| holder.btf.known_string(name_off));
+            if !known.ok_or(Error::NoString { id: holder.id.0, offset: name_off })?.is_empty() {
                 continue;
             }
             let inner = self.ty(TypeId(id))?.resolved()?;

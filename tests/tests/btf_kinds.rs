@@ -167,6 +167,13 @@ fn structures_that_hold_each_other_twice_are_refused_in_bounded_time() {
 }
 
 #[test]
+fn a_name_outside_of_the_strings_is_told() {
+    let types = [vec![at("int"), info(Kind::INT, 0), 4, 32], vec![at("s"), info(Kind::STRUCT, 1), 4, 0xffff, 1, 0]];
+    let error = Btf::parse(blob(&types, false)).unwrap().field("s.a").unwrap_err().to_string();
+    assert_eq!(error, "BTF type 2 has a name at byte 65535 of the strings, which is not there");
+}
+
+#[test]
 fn a_member_is_suggested_where_one_was_misspelt() {
     let mut types = Builder::new();
     let int = types.int("int", 4, true);
