@@ -107,7 +107,7 @@ fn copy(ty: &Type<'_>, out: &mut Builder, number: impl Fn(TypeId) -> u32) -> Res
 mod tests {
     use super::*;
 
-    /// `outer` points to `inner_t` first and has one deep inside only then.
+    /// `outer` points to `inner_t` and has some deep inside; `reverse` has them the other way round.
     fn types(big_endian: bool) -> Builder {
         let mut types = Builder::with_byte_order(big_endian);
         let int = types.int("int", 4, true);
@@ -119,13 +119,14 @@ mod tests {
         let holder = types.strukt("holder", 4, &[("v", alias, 0)]);
         let holders = types.array(holder, int, 2);
         types.strukt("outer", 24, &[("p", pointer, 0), ("far", to_far, 8), ("holders", holders, 16)]);
+        types.strukt("reverse", 16, &[("holders", holders, 0), ("p", pointer, 8)]);
         let proto = types.func_proto(&[("far", to_far)], int);
         types.func("outer", proto);
         types
     }
 
     #[test]
-    fn what_is_pointed_to_first_and_a_member_later_is_kept_in_full() {
+    fn what_is_both_pointed_to_and_a_member_is_kept_in_full() {
         let full = Btf::parse(types(false).finish()).unwrap();
         let cut = Btf::parse(cut(&full, &["outer"]).unwrap()).unwrap();
         for path in ["outer.holders[1].v.a", "outer.p", "inner_t.a"] {
@@ -134,6 +135,8 @@ mod tests {
         assert!(cut.find("far", &[Kind::STRUCT]).is_none());
         assert!(cut.find("far", &[Kind::FWD]).is_some());
         assert_eq!(cut.types().filter(|ty| ty.name() == "inner").count(), 1);
+        let reverse = Btf::parse(super::cut(&full, &["reverse"]).unwrap()).unwrap();
+        assert_eq!(reverse.field("reverse.holders[1].v.a").unwrap().offset, 4);
         // The function of the same name is there too.
         assert_eq!(cut.func_proto("outer").unwrap().params().next().unwrap().name, "far");
     }
