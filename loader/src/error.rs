@@ -87,14 +87,14 @@ impl Error {
     /// As [`Error::io`], with what may be missing where the kernel refused for want of privilege.
     pub(crate) fn privileged(what: impl Into<String>, source: io::Error) -> Self {
         let refused = matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-        Self::Io { what: what.into(), hint: refused.then(crate::kernel::privilege_hint).flatten(), source }
+        Self::Io { what: what.into(), hint: refused.then(crate::privilege::hint).flatten(), source }
     }
 
     /// Whether it is for want of privilege, so that nothing else would work either.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::Io { source, hint, .. } => {
-                hint.is_some() && matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+            Self::Io { source, hint: Some(_), .. } => {
+                matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES)) && crate::privilege::is_final()
             }
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! Which kernel runs, and what this process may do with it.
+//! Which kernel runs.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -45,29 +45,6 @@ fn note(elf: &[u8]) -> Option<u32> {
     let wanted = [head.as_slice(), b"Linux\0\0\0"].concat();
     let at = (0..elf.len()).step_by(4).find(|&at| elf[at..].starts_with(&wanted))?;
     elf.get(at + wanted.len()..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
-}
-
-/// What may be in the way where the kernel says EPERM.
-pub(crate) fn privilege_hint() -> Option<String> {
-    const CAP_SYS_ADMIN: u32 = 21;
-    const CAP_PERFMON: u32 = 38;
-    const CAP_BPF: u32 = 39;
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let status = read("/proc/self/status")?;
-    let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    let caps = u64::from_str_radix(caps.trim(), 16).ok()?;
-    let has = |cap: u32| caps >> cap & 1 != 0;
-    if !(has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON)) {
-        return Some("it takes root, or CAP_BPF and CAP_PERFMON from Linux 5.8 on".to_owned());
-    }
-    let lockdown = read("/sys/kernel/security/lockdown").unwrap_or_default();
-    let mode = lockdown.split('[').nth(1).and_then(|rest| rest.split(']').next());
-    match mode {
-        Some(mode) if mode != "none" => {
-            Some(format!("the kernel is locked down for {mode}: /sys/kernel/security/lockdown"))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod kernel;
 mod link;
 mod linked;
 mod map;
+mod privilege;
 mod prog;
 mod ring;
 mod sys;

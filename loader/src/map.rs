@@ -177,11 +177,10 @@ impl MapSpec {
 }
 
 /// Before Linux 5.11 the kernel says EPERM when the limit on locked memory is reached, so that is lifted and the call repeated.
+/// Where it cannot be lifted, what the kernel said stands.
 pub(crate) fn with_memlock<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     match call() {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) && crate::sys::process::raise_memlock().is_ok() => {
-            call()
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && crate::sys::process::raise_memlock() => call(),
         result => result,
     }
 }

@@ -23,12 +23,19 @@ pub(crate) fn realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
-/// Lifts the limit on locked memory, which maps and programs counted against before Linux 5.11.
-pub(crate) fn raise_memlock() -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the kernel reads a structure that is borrowed for the call.
-    let result = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Lifts the limit on locked memory, which maps and programs counted against before Linux 5.11: as far as this process may,
+/// which without CAP_SYS_RESOURCE is up to the hard limit. Says whether it is higher than it was.
+pub(crate) fn raise_memlock() -> bool {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to a structure that is borrowed for the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut old) } != 0 {
+        return false;
+    }
+    [libc::RLIM_INFINITY, old.rlim_max].into_iter().filter(|&most| old.rlim_cur < most).any(|most| {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: the kernel reads a structure that is borrowed for the call.
+        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) == 0 }
+    })
 }
 
 /// The size of a page of memory.
