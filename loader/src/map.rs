@@ -26,10 +26,17 @@ impl MapType {
     pub const CGROUP_ARRAY: Self = Self(8);
     pub const LRU_HASH: Self = Self(9);
     pub const LRU_PERCPU_HASH: Self = Self(10);
+    pub const PERCPU_CGROUP_STORAGE: Self = Self(21);
 
     /// Whether a value has a part for each possible CPU.
     pub fn is_per_cpu(self) -> bool {
-        matches!(self, Self::PERCPU_HASH | Self::PERCPU_ARRAY | Self::LRU_PERCPU_HASH)
+        // As bpf_map_value_size in kernel/bpf/syscall.c has it.
+        matches!(self, Self::PERCPU_HASH | Self::PERCPU_ARRAY | Self::LRU_PERCPU_HASH | Self::PERCPU_CGROUP_STORAGE)
+    }
+
+    /// Whether the bytes of its values, as system calls copy them, are known here: up to BPF_MAP_TYPE_INSN_ARRAY of Linux 6.19.
+    fn is_known(self) -> bool {
+        (1..=34).contains(&self.0)
     }
 }
 
@@ -44,7 +51,7 @@ pub struct MapSpec {
     pub key_size: u32,
     /// Bytes of a value, on one CPU.
     pub value_size: u32,
-    /// The most elements it can have; 0 stands for one for each possible CPU.
+    /// The most elements it can have; 0 stands for one for each possible CPU in a perf event array.
     pub max_entries: u32,
     /// `BPF_F_*` of include/uapi/linux/bpf.h.
     pub flags: u32,
@@ -149,7 +156,7 @@ impl MapSpec {
     /// What the kernel says to BPF_MAP_CREATE.
     pub fn create(&self, target: &Target) -> Result<Map, Error> {
         let max_entries = match self.max_entries {
-            0 => cpus::possible()?.last().map_or(1, |last| last + 1),
+            0 if self.kind == MapType::PERF_EVENT_ARRAY => cpus::possible()?.last().map_or(1, |last| last + 1),
             n => n,
         };
         let attributes = MapCreate {
@@ -284,8 +291,13 @@ impl Map {
         Error::io(format!("cannot {what} the map `{}`", self.name), error)
     }
 
-    /// Refuses a key or a value of the wrong length, with which the kernel would read or write beyond it.
+    /// Refuses a key or a value of the wrong length, with which the kernel would read or write beyond it: any value where the
+    /// length cannot be told.
     fn check(&self, key: usize, value: Option<usize>) -> Result<(), Error> {
+        if value.is_some() && !self.info.kind.is_known() {
+            let what = format!("tell the size of values, as type {} is not known here, of", self.info.kind.0);
+            return Err(self.failed(&what, std::io::ErrorKind::Unsupported.into()));
+        }
         let key_size = usize::try_from(self.info.key_size).unwrap_or(usize::MAX);
         if key == key_size && value.is_none_or(|value| value == self.value_bytes) {
             return Ok(());
@@ -418,5 +430,32 @@ impl Maps {
     /// The map of this name.
     pub fn get(&self, name: &str) -> Option<&Map> {
         self.0.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes the kernel would copy is not known, so it is not asked to.
+    #[test]
+    fn values_of_a_kind_that_is_not_known_are_not_copied() {
+        let info = |kind| MapInfo { kind, key_size: 4, value_size: 8, max_entries: 1 };
+        let map = |kind| {
+            let fd = std::fs::File::open("/dev/null").unwrap().into();
+            Map::new(fd, "new".to_owned(), info(kind)).unwrap()
+        };
+        let refused = |kind| map(kind).lookup(&[0; 4], &mut [0; 8]).unwrap_err();
+        let is_asked = |error: &Error| matches!(error, Error::Io { source, .. } if source.raw_os_error().is_some());
+        assert!(!is_asked(&refused(MapType(999))) && refused(MapType(999)).to_string().contains("type 999"));
+        // The kernel answers for itself: /dev/null is no map.
+        assert!(is_asked(&refused(MapType::HASH)));
+    }
+
+    #[test]
+    fn a_value_has_a_part_for_each_possible_cpu_in_all_kinds_that_the_kernel_says() {
+        for (kind, is_per_cpu) in [(1, false), (5, true), (6, true), (10, true), (19, false), (21, true), (34, false)] {
+            assert_eq!(MapType(kind).is_per_cpu(), is_per_cpu, "{kind}");
+        }
     }
 }

@@ -130,11 +130,11 @@ fn length(bytes: &[u8]) -> io::Result<u32> {
     u32::try_from(bytes.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
 }
 
-/// A name as the kernel keeps it: at most 15 bytes and a NUL, of letters, digits, `_` and `.`.
+/// A name as every kernel takes it: at most 15 bytes and a NUL, of letters, digits and `_`. Linux 5.2 and newer take `.` too.
 pub(crate) fn object_name(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
-        *to = if from.is_ascii_alphanumeric() || from == b'.' { from } else { b'_' };
+        *to = if from.is_ascii_alphanumeric() { from } else { b'_' };
     }
     bytes
 }
@@ -325,5 +325,6 @@ mod tests {
     #[test]
     fn a_name_is_cut_to_what_the_kernel_takes() {
         assert_eq!(&object_name("tcp-v4 connect, the return of"), b"tcp_v4_connect_\0");
+        assert_eq!(&object_name("a.b"), b"a_b\0\0\0\0\0\0\0\0\0\0\0\0\0");
     }
 }
