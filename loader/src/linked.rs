@@ -15,6 +15,11 @@ use crate::target::Target;
 use crate::verifier::Rejection;
 use crate::{Error, ctx, kernel};
 
+/// How much room the verifier is given for its log at first.
+const LOG_FIRST: usize = 64 << 10;
+/// The most that every kernel takes, `UINT_MAX >> 8`: before Linux 5.2 a byte more is EINVAL, and no log at all.
+const LOG_MOST: usize = (16 << 20) - 1;
+
 /// A program for one kernel; only the numbers of its maps are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {
@@ -184,23 +189,16 @@ impl Linked {
         let attributes = self.attributes();
         let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
         let types = if target.has(Feature::ProgBtf) { self.types() } else { None };
+        let input = types.as_ref().map_or(plain, |types| types.add_to(plain));
         let load = |input: ProgInput<'_>| with_memlock(|| bpf::prog_load(attributes, input, &mut []));
-        let result = match &types {
-            Some(types) => {
-                let input = ProgInput {
-                    func_info: &types.func_info,
-                    line_info: &types.line_info,
-                    btf: Some(types.fd.as_fd()),
-                    ..plain
-                };
-                // The source lines are for people: a kernel that does not like them runs the program without.
-                load(input).or_else(|_| load(plain))
-            }
-            None => load(plain),
+        let (input, result) = match load(input) {
+            // The source lines are for people: a kernel that does not like them runs the program without.
+            Err(_) if types.is_some() && !self.needs_types() => (plain, load(plain)),
+            result => (input, result),
         };
         match result {
             Ok(fd) => Ok(Prog { fd, spec: self.spec }),
-            Err(error) => Err(self.rejected(attributes, plain, error)),
+            Err(error) => Err(self.rejected(attributes, input, error)),
         }
     }
 
@@ -211,7 +209,9 @@ impl Linked {
     pub fn verifier_log(&self, maps: &Maps) -> Result<String, Error> {
         let bytes = self.bytes(maps)?;
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
-        let input = ProgInput { insns: &bytes, license: &license, ..Default::default() };
+        let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
+        let types = if self.needs_types() { self.types() } else { None };
+        let input = types.as_ref().map_or(plain, |types| types.add_to(plain));
         let (log, result) = Self::ask(ProgLoad { log_level: 2, ..self.attributes() }, input);
         match result {
             Err(error) if log.is_empty() => Err(Error::privileged("cannot ask the verifier", error)),
@@ -244,14 +244,13 @@ impl Linked {
 
     /// Loads with a log that grows until it is whole; what was loaded goes at once.
     fn ask(attributes: ProgLoad, input: ProgInput<'_>) -> (String, std::io::Result<()>) {
-        const MOST: usize = 16 << 20;
-        let mut size = 64 << 10;
+        let mut size = LOG_FIRST;
         loop {
             let mut log = vec![0; size];
             let result = bpf::prog_load(attributes, input, &mut log).map(drop);
             let is_cut = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOSPC);
-            if size < MOST && result.as_ref().is_err_and(is_cut) {
-                size *= 4;
+            if size < LOG_MOST && result.as_ref().is_err_and(is_cut) {
+                size = (size * 4).min(LOG_MOST);
                 continue;
             }
             let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
@@ -267,6 +266,11 @@ impl Linked {
             return Error::privileged(what, error);
         }
         Error::Rejected(Box::new(Rejection::new(self, error, log)))
+    }
+
+    /// Whether the kernel must be told the functions' types: it refuses a function's address without them.
+    fn needs_types(&self) -> bool {
+        self.insns.iter().any(|insn| insn.is_func_address())
     }
 
     /// Types, functions and source lines for the kernel, where it takes them.
@@ -320,6 +324,12 @@ struct Types {
     fd: OwnedFd,
     func_info: Vec<u8>,
     line_info: Vec<u8>,
+}
+
+impl Types {
+    fn add_to<'a>(&'a self, input: ProgInput<'a>) -> ProgInput<'a> {
+        ProgInput { func_info: &self.func_info, line_info: &self.line_info, btf: Some(self.fd.as_fd()), ..input }
+    }
 }
 
 /// The annotated listing: each instruction in the kernel's notation, what its numbers stand for, and the line of Rust.
