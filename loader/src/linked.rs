@@ -81,8 +81,7 @@ impl Linked {
     fn attach_id(&self, target: &Target) -> Result<u32, Error> {
         use crate::Attach::{Fentry, Fexit};
         let (Fentry { func } | Fexit { func }) = &self.spec.attach else { return Ok(0) };
-        let btf = target.btf()?;
-        let found = btf.find(func, &[Kind::FUNC]);
+        let found = target.numbered_btf(Feature::Fentry)?.find(func, &[Kind::FUNC]);
         found.map(|func| func.id.0).ok_or_else(|| bpfkit_btf::Error::NoType(func.clone()).into())
     }
 
@@ -126,7 +125,10 @@ impl Linked {
                 self.callees.insert(slot, name.clone().into_owned());
             }
             Fixup::Kfunc(name) => {
-                let func = target.btf()?.find(name, &[Kind::FUNC]).ok_or_else(|| unknown("kernel function", name))?;
+                let func = target
+                    .numbered_btf(Feature::Kfunc)?
+                    .find(name, &[Kind::FUNC])
+                    .ok_or_else(|| unknown("kernel function", name))?;
                 self.insns[slot].imm = i32::try_from(func.id.0).map_err(|_| Error::TooFar {
                     what: format!("kernel function `{name}`"),
                     value: func.id.0.into(),
@@ -357,5 +359,37 @@ impl fmt::Display for Linked {
             }
         }
         Ok(())
+    }
+}
+
+// Linux before 5.2 refuses a byte more (bpf_verifier_log, `log->len_total > UINT_MAX >> 8`).
+const _: () = assert!(LOG_MOST <= (u32::MAX >> 8) as usize && LOG_FIRST < LOG_MOST);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attach;
+    use bpfkit_asm::bpf;
+
+    /// A file made for the same kernel, as by `pahole -J` or by cutting, need not number its types as the kernel does.
+    #[test]
+    fn functions_have_the_running_kernels_numbers_whatever_file_the_types_are_from() {
+        let Ok(own) = bpfkit_btf::Btf::from_file("/sys/kernel/btf/vmlinux") else {
+            eprintln!("skipped: this kernel shows no types");
+            return;
+        };
+        let file = std::env::temp_dir().join(format!("bpfkit-linked-{}.btf", std::process::id()));
+        std::fs::write(&file, bpfkit_btf::cut(&own, &["tcp_close", "sock"]).unwrap()).unwrap();
+        let code = bpf! {
+            r0 = 0;
+            exit;
+        };
+        let attach = Attach::Fentry { func: "tcp_close".to_owned() };
+        let spec = ProgSpec::new("numbered", attach, code).unwrap();
+        let target = Target::builder().btf_file(&file).running().unwrap();
+        let linked = spec.link(&target);
+        std::fs::remove_file(&file).unwrap();
+        let number = own.find("tcp_close", &[Kind::FUNC]).unwrap().id.0;
+        assert_eq!(linked.unwrap().attach_btf_id, number);
     }
 }

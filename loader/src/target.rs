@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use bpfkit_asm::Version;
+use bpfkit_asm::{Helper, Version};
 use bpfkit_btf::{Btf, Field};
 
 use crate::ctx::Arch;
 use crate::error::{Tried, chain};
-use crate::feature::{self, Feature};
+use crate::feature::{Feature, Known};
+use crate::prog::ProgType;
 use crate::sys::map::map_file;
 use crate::tracefs::{Format, Tracefs};
-use crate::{Error, kernel};
+use crate::{Error, kernel, probe};
 
 /// Everything that code may depend on: architecture, version (for messages), types and features.
 ///
@@ -26,8 +27,11 @@ pub struct Target {
     without: Vec<Feature>,
     mount: bool,
     btf: OnceLock<Result<Btf, Tried>>,
+    /// The running kernel's own, where [`Self::btf`] is a file's.
+    own_btf: OnceLock<Result<Btf, String>>,
     tracefs: OnceLock<Result<Tracefs, String>>,
-    features: Mutex<HashMap<Feature, bool>>,
+    features: Mutex<HashMap<Feature, (bool, Known)>>,
+    helpers: Mutex<HashMap<(ProgType, u32), bool>>,
     cleaned: OnceLock<()>,
 }
 
@@ -91,8 +95,10 @@ impl Target {
             without: Vec::new(),
             mount: false,
             btf: OnceLock::new(),
+            own_btf: OnceLock::new(),
             tracefs: OnceLock::new(),
             features: Mutex::default(),
+            helpers: Mutex::default(),
             cleaned: OnceLock::new(),
         }
     }
@@ -137,17 +143,49 @@ impl Target {
     /// Whether it has something. The running kernel is asked by trying; where that does not tell, and for other kernels, the
     /// version decides.
     pub fn has(&self, feature: Feature) -> bool {
+        self.ask(feature).0
+    }
+
+    /// Whether it has something, and how that is known.
+    pub fn ask(&self, feature: Feature) -> (bool, Known) {
         if self.without.contains(&feature) {
+            return (false, Known::Without);
+        }
+        let answers = || self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&answer) = answers().get(&feature) {
+            return answer;
+        }
+        // The table is not locked meanwhile, as asking for one may take another.
+        let tried = self.is_running.then(|| probe::feature(feature, self)).flatten();
+        let answer = tried.map_or((self.version >= feature.since(), Known::ByVersion), |has| (has, Known::Tried));
+        answers().insert(feature, answer);
+        answer
+    }
+
+    /// Whether programs of a type may call a helper. The running kernel is asked by trying; where that does not tell, and for
+    /// other kernels, the version that brought the helper decides.
+    pub fn has_helper(&self, kind: ProgType, helper: Helper) -> bool {
+        const SPLIT_READS: [Helper; 4] = [
+            Helper::PROBE_READ_USER,
+            Helper::PROBE_READ_KERNEL,
+            Helper::PROBE_READ_USER_STR,
+            Helper::PROBE_READ_KERNEL_STR,
+        ];
+        // They came together, so who does without the one does without all.
+        if SPLIT_READS.contains(&helper) && self.without.contains(&Feature::ProbeReadKernel) {
             return false;
         }
-        let known = self.features.lock().unwrap_or_else(PoisonError::into_inner).get(&feature).copied();
-        if let Some(known) = known {
-            return known;
+        let by_version = || helper.since().is_some_and(|since| since <= self.version);
+        if !self.is_running {
+            return by_version();
         }
-        let by_version = || self.version >= feature.since();
-        let has = if self.is_running { feature::probe(feature, self).unwrap_or_else(by_version) } else { by_version() };
-        self.features.lock().unwrap_or_else(PoisonError::into_inner).insert(feature, has);
-        has
+        let answers = || self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&answer) = answers().get(&(kind, helper.0)) {
+            return answer;
+        }
+        let answer = probe::helper(kind, helper).unwrap_or_else(by_version);
+        answers().insert((kind, helper.0), answer);
+        answer
     }
 
     /// Insists on something.
@@ -155,13 +193,11 @@ impl Target {
     /// # Errors
     /// That it is missing, and how that is known.
     pub fn require(&self, feature: Feature) -> Result<(), Error> {
-        if self.has(feature) {
-            return Ok(());
-        }
-        let why = match () {
-            () if self.without.contains(&feature) => "it is to do without".to_owned(),
-            () if self.is_running => format!("this one, {}, refused it", self.version),
-            () => format!("{} is older", self.version),
+        let why = match self.ask(feature) {
+            (true, _) => return Ok(()),
+            (false, Known::Without) => "it is to do without".to_owned(),
+            (false, Known::Tried) => format!("this one, {}, refused it", self.version),
+            (false, Known::ByVersion) => format!("{} is older", self.version),
         };
         Err(Error::Missing { feature, why })
     }
@@ -174,6 +210,18 @@ impl Target {
         self.btf.get_or_init(|| self.open_btf()).as_ref().map_err(|tried| Error::NoBtf(tried.clone()))
     }
 
+    /// The types by whose numbers the running kernel knows its functions: its own. Another file may have the same types under
+    /// other numbers.
+    pub(crate) fn numbered_btf(&self, feature: Feature) -> Result<&Btf, Error> {
+        if !self.is_running || self.btf_file.is_none() {
+            return self.btf();
+        }
+        self.own_btf.get_or_init(|| sysfs_btf().map_err(|error| chain(&error))).as_ref().map_err(|why| Error::Missing {
+            feature,
+            why: format!("it takes the kernel's own types, {SYSFS_BTF}: {why}"),
+        })
+    }
+
     fn open_btf(&self) -> Result<Btf, Tried> {
         if let Some(path) = &self.btf_file {
             return Btf::from_file(path).map_err(|error| vec![("--btf".to_owned(), chain(&error))]);
@@ -183,13 +231,7 @@ impl Target {
         let mut attempt = |path: &Path, result: Result<Btf, bpfkit_btf::Error>| {
             result.map_err(|error| tried.push((path.display().to_string(), chain(&error)))).ok()
         };
-        let sysfs = Path::new("/sys/kernel/btf/vmlinux");
-        // Linux 6.16 and newer let it be mapped, which spares a copy of several megabytes.
-        let opened = match map_file(sysfs) {
-            Ok(mapping) => Btf::parse(mapping),
-            Err(_) => Btf::from_file(sysfs),
-        };
-        if let Some(btf) = attempt(sysfs, opened) {
+        if let Some(btf) = attempt(Path::new(SYSFS_BTF), sysfs_btf()) {
             return Ok(btf);
         }
         let places = [
@@ -250,5 +292,17 @@ impl Target {
             Ok(format) => Ok(format),
             Err(error) => Err(from_tracefs.unwrap_or(error)),
         }
+    }
+}
+
+/// Where the running kernel shows its types.
+const SYSFS_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The running kernel's types. Linux 6.16 and newer let them be mapped, which spares a copy of several megabytes.
+fn sysfs_btf() -> Result<Btf, bpfkit_btf::Error> {
+    let path = Path::new(SYSFS_BTF);
+    match map_file(path) {
+        Ok(mapping) => Btf::parse(mapping),
+        Err(_) => Btf::from_file(path),
     }
 }

@@ -1,0 +1,208 @@
+//! Asking the running kernel what it has, by trying.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use bpfkit_asm::{Asm, AtomicOp, ByteOrder, Helper, Insn, JmpOp, JumpTo, MapRef, Mem, Reg, Size, WReg};
+
+use crate::ctx::Arch;
+use crate::feature::Feature;
+use crate::map::{MapSpec, Maps, with_memlock};
+use crate::prog::{Attach, ProgSpec, ProgType};
+use crate::sys::bpf::{self, ProgInput, ProgLoad};
+use crate::target::Target;
+
+/// Whether the running kernel has it; nothing where the answer does not tell, for want of privilege.
+pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
+    let pmu = |name: &str| Path::new("/sys/bus/event_source/devices").join(name).join("type").exists();
+    match feature {
+        Feature::KprobePmu => Some(pmu("kprobe")),
+        Feature::UprobePmu => Some(pmu("uprobe")),
+        // A kernel that has them lists where they are set, in a directory that only root can read.
+        Feature::Kprobes if pmu("kprobe") => Some(true),
+        Feature::Kprobes => match target.tracefs() {
+            Ok(tracefs) => Some(tracefs.path("kprobe_events").exists()),
+            Err(_) => None,
+        },
+        Feature::Fentry => fentry(target),
+        Feature::ProgBtf => prog_btf(),
+        Feature::MapValue => map_value(target),
+        Feature::FuncPointer => func_pointer(target),
+        // What these need cannot be tried without a function of the kernel; those who use them try by loading and attaching.
+        Feature::Kfunc | Feature::TracingLink => None,
+        _ => accepts(ProgType::TRACEPOINT, &snippet(feature)?),
+    }
+}
+
+/// Whether programs of a type may call a helper; nothing where the verifier did not get as far as the call.
+pub(crate) fn helper(kind: ProgType, helper: Helper) -> Option<bool> {
+    let mut asm = Asm::new();
+    asm.call(helper).mov(Reg::R0, 0).exit();
+    let mut log = vec![0; 4096];
+    let result = load(kind, &insns(asm)?, &mut log);
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    judge(result.is_ok(), &String::from_utf8_lossy(&log[..end]))
+}
+
+/// What the verifier's words on a program that only calls a helper tell of it. A call that it refuses for its arguments is one
+/// that it knows.
+fn judge(is_loaded: bool, log: &str) -> Option<bool> {
+    // The first two are of all kernels, the last is what those from 6.8 on say of a helper that other types of programs have.
+    const UNKNOWN: [&str; 3] = ["invalid func ", "unknown func ", "program of this type cannot use helper "];
+    match log {
+        _ if is_loaded => Some(true),
+        log if UNKNOWN.iter().any(|words| log.contains(words)) => Some(false),
+        log if log.contains("(85) call ") => Some(true),
+        _ => None,
+    }
+}
+
+/// A program that is refused where the feature is missing.
+fn snippet(feature: Feature) -> Option<Vec<Insn>> {
+    let mut asm = Asm::new();
+    let stack = || Mem::at(Reg::R10).minus(8);
+    asm.mov(Reg::R0, 0);
+    match feature {
+        Feature::Jmp32 => {
+            asm.jump(JmpOp::Eq, WReg::W0, 0, JumpTo::Relative(1)).mov(Reg::R0, 1);
+        }
+        Feature::LargePrograms => {
+            for _ in 0..4096 {
+                asm.mov(Reg::R0, 0);
+            }
+        }
+        Feature::BoundedLoops => {
+            asm.add(Reg::R0, 1).jump(JmpOp::Lt, Reg::R0, 4, JumpTo::Relative(-2));
+        }
+        Feature::ProbeReadKernel => {
+            asm.mov(Reg::R1, Reg::R10).add(Reg::R1, -8).mov(Reg::R2, 8).mov(Reg::R3, 0).call(Helper::PROBE_READ_KERNEL);
+        }
+        Feature::AtomicFetch => {
+            asm.store(Size::DW, stack(), 0).atomic(AtomicOp::FetchAdd, Size::DW, stack(), Reg::R0);
+        }
+        Feature::IsaV4 => {
+            asm.endian(ByteOrder::Swap, Reg::R0, 16);
+        }
+        Feature::MayGoto => {
+            // Linux 6.9 to 6.12 refuse one that goes nowhere.
+            asm.may_goto(JumpTo::Relative(1)).mov(Reg::R0, 1);
+        }
+        Feature::LoadAcquire => {
+            asm.store(Size::DW, stack(), 0).load_acquire(Size::DW, Reg::R0, stack());
+        }
+        _ => return None,
+    }
+    asm.mov(Reg::R0, 0).exit();
+    insns(asm)
+}
+
+fn insns(asm: Asm) -> Option<Vec<Insn>> {
+    Some(asm.finish().ok()?.insns().to_vec())
+}
+
+/// The program that every kernel takes of who may load any.
+fn plain() -> Option<Vec<Insn>> {
+    let mut asm = Asm::new();
+    asm.mov(Reg::R0, 0).exit();
+    insns(asm)
+}
+
+/// Whether the kernel takes the program; nothing where it does not take the plainest one either.
+fn accepts(kind: ProgType, insns: &[Insn]) -> Option<bool> {
+    if load(kind, insns, &mut []).is_ok() {
+        return Some(true);
+    }
+    load(kind, &plain()?, &mut []).is_ok().then_some(false)
+}
+
+/// Loads a program, which goes at once. The verifier is asked for its log where there is room for one.
+fn load(kind: ProgType, insns: &[Insn], log: &mut [u8]) -> std::io::Result<()> {
+    let insns: Vec<u8> = insns.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
+    let attributes = ProgLoad {
+        prog_type: kind.0,
+        log_level: u32::from(!log.is_empty()),
+        kern_version: crate::kernel::version_code().unwrap_or_default(),
+        ..Default::default()
+    };
+    let input = ProgInput { insns: &insns, license: b"GPL\0", ..Default::default() };
+    with_memlock(|| bpf::prog_load(attributes, input, log)).map(drop)
+}
+
+/// The address of a value of an array.
+fn map_value(target: &Target) -> Option<bool> {
+    let map = MapSpec::array("probe", 4, 1).create(target).ok()?;
+    let mut asm = Asm::new();
+    asm.load_map_value(Reg::R1, MapRef::new("probe"), 0).mov(Reg::R0, 0).exit();
+    let mut insns = insns(asm)?;
+    insns[0].imm = map.as_fd().as_raw_fd();
+    accepts(ProgType::TRACEPOINT, &insns)
+}
+
+/// The address of a function, which is there to be called back.
+fn func_pointer(target: &Target) -> Option<bool> {
+    let mut asm = Asm::new();
+    asm.load_func(Reg::R1, "back").mov(Reg::R0, 0).exit();
+    let mut back = Asm::new();
+    back.mov(Reg::R0, 0).exit();
+    let attach = Attach::RawTracepoint { name: "sys_enter".to_owned() };
+    let spec = ProgSpec::new("probe", attach, asm).and_then(|spec| spec.func("back", back)).ok()?;
+    if spec.load(target, &Maps::new()).is_ok() {
+        return Some(true);
+    }
+    load(ProgType::RAW_TRACEPOINT, &plain()?, &mut []).is_ok().then_some(false)
+}
+
+/// Types of a program: a function without parameters.
+fn prog_btf() -> Option<bool> {
+    let mut types = bpfkit_btf::Builder::new();
+    let int = types.int("int", 4, true);
+    let proto = types.func_proto(&[], int);
+    types.func("probe", proto);
+    match with_memlock(|| bpf::btf_load(&types.finish())) {
+        Ok(_) => Some(true),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => None,
+        Err(_) => Some(false),
+    }
+}
+
+/// A tracing program on a function that every kernel with a network has.
+fn fentry(target: &Target) -> Option<bool> {
+    const TRACE_FENTRY: u32 = 24;
+    let btf = target.numbered_btf(Feature::Fentry).ok()?;
+    let attach_btf_id = btf.find("tcp_close", &[bpfkit_btf::Kind::FUNC])?.id.0;
+    let plain = plain()?;
+    let insns: Vec<u8> = plain.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
+    let attributes = ProgLoad {
+        prog_type: ProgType::TRACING.0,
+        expected_attach_type: TRACE_FENTRY,
+        attach_btf_id,
+        ..Default::default()
+    };
+    let input = ProgInput { insns: &insns, license: b"GPL\0", ..Default::default() };
+    if let Ok(prog) = with_memlock(|| bpf::prog_load(attributes, input, &mut [])) {
+        // Before Linux 6.0 arm64 loads them and has no trampolines. Elsewhere loading tells, and costs less than attaching.
+        return Some(target.arch() == Arch::X86_64 || bpf::raw_tracepoint_open(prog.as_fd(), None).is_ok());
+    }
+    // Some kernels refuse tracing programs with EPERM, whoever asks: so privilege is judged by a plain one.
+    load(ProgType::TRACEPOINT, &plain, &mut []).is_ok().then_some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_old_and_new_verifiers_tell_whether_a_helper_is_known() {
+        for (log, known) in [
+            ("0: (85) call bpf_spin_lock#93\nunknown func bpf_spin_lock#93\n", Some(false)),
+            ("0: (85) call unknown#9999\ninvalid func unknown#9999\n", Some(false)),
+            ("0: (85) call bpf_bind#64\nprogram of this type cannot use helper bpf_bind#64\n", Some(false)),
+            ("0: (85) call bpf_map_lookup_elem#1\nR1 type=ctx expected=map_ptr\n", Some(true)),
+            ("", None),
+            ("at least one ptr to BTF is needed\n", None),
+        ] {
+            assert_eq!(judge(false, log), known, "{log}");
+        }
+        assert_eq!(judge(true, ""), Some(true));
+    }
+}
