@@ -1,10 +1,12 @@
 //! The rules of a kernel that can be told without it.
 
 use std::fmt;
+use std::ops::Range;
 
 use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, list};
 
 use crate::feature::Feature;
+use crate::flow::{Flaw, Flow};
 use crate::linked::Linked;
 use crate::target::Target;
 
@@ -34,7 +36,7 @@ impl fmt::Display for Violation {
 /// BPF_MAXINSNS of kernels before 5.2.
 const MOST_INSNS: usize = 4096;
 /// MAX_BPF_STACK, of each function.
-const STACK: i16 = 512;
+const STACK: i32 = 512;
 
 pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violation>> {
     let insns = linked.insns();
@@ -60,28 +62,39 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
             return Err(violation(slot, format!("{feature} need Linux {}", feature.since())));
         }
         if let Some(helper) = insn.helper()
-            && helper.since().is_none_or(|since| since > target.version())
-            && !(helper == bpfkit_asm::Helper::PROBE_READ_KERNEL && target.has(Feature::ProbeReadKernel))
+            && !target.has_helper(linked.spec().attach.prog_type(), helper)
         {
-            let since = helper.since().map_or("a newer Linux".to_owned(), |since| format!("Linux {since}"));
-            return Err(violation(slot, format!("{helper} needs {since}")));
-        }
-        if insn.jump().is_some_and(|distance| distance < 0) && !target.has(Feature::BoundedLoops) {
-            return Err(violation(slot, format!("bounded loops need Linux {}", Feature::BoundedLoops.since())));
+            let rule = match helper.since() {
+                Some(since) if since > target.version() => format!("{helper} needs Linux {since}"),
+                Some(_) => format!("{helper} is not for programs of this type, or this kernel was built without"),
+                None => format!("{helper} needs a newer Linux"),
+            };
+            return Err(violation(slot, rule));
         }
         let base = match insn.code.class() {
             Class::Ldx => insn.src(),
             Class::St | Class::Stx => insn.dst(),
             _ => continue,
         };
-        if base == 10 && !(-STACK..0).contains(&insn.off) {
-            return Err(violation(slot, format!("{} is not within the {STACK} bytes of stack", insn.off)));
+        let (first, end) = (i32::from(insn.off), i32::from(insn.off) + bytes(insn.code));
+        if base == 10 && (first < -STACK || end > 0) {
+            return Err(violation(slot, format!("{first} to {end} is not within the {STACK} bytes of stack")));
         }
     }
-    match unreachable(insns, linked.funcs().iter().map(|&(start, _)| start)) {
-        Some(slot) => Err(violation(slot, "it is never reached, which the verifier refuses".to_owned())),
-        None => Ok(()),
+    for function in functions(linked) {
+        match Flow::of(insns, function) {
+            Ok(Flow { loop_at: Some((slot, start)) }) if !target.has(Feature::BoundedLoops) => {
+                let since = Feature::BoundedLoops.since();
+                return Err(violation(slot, format!("bounded loops, as this one from {start}, need Linux {since}")));
+            }
+            Ok(_) => {}
+            Err(Flaw::Astray(slot)) => return Err(violation(slot, "it leads out of its function".to_owned())),
+            Err(Flaw::Unreachable(slot)) => {
+                return Err(violation(slot, "it is never reached, which the verifier refuses".to_owned()));
+            }
+        }
     }
+    Ok(())
 }
 
 /// What an instruction form needs.
@@ -107,23 +120,81 @@ fn needs(insn: Insn) -> Option<Feature> {
     }
 }
 
-/// The first slot that no path leads to.
-fn unreachable(insns: &[Insn], starts: impl Iterator<Item = usize>) -> Option<usize> {
-    let mut reached = vec![false; insns.len()];
-    let mut todo: Vec<usize> = starts.collect();
-    while let Some(slot) = todo.pop() {
-        let Some(&insn) = insns.get(slot) else { continue };
-        if std::mem::replace(&mut reached[slot], true) {
-            continue;
-        }
-        let next = slot + 1 + usize::from(insn.is_wide());
-        if insn.is_wide() && next <= reached.len() {
-            reached[slot + 1] = true;
-        }
-        let falls_through = !matches!(insn.code, Opcode::EXIT | Opcode::JA | Opcode::JA32);
-        todo.extend(falls_through.then_some(next));
-        let target = insn.jump().and_then(|distance| next.checked_add_signed(isize::try_from(distance).ok()?));
-        todo.extend(target);
+/// Where each function begins and ends.
+fn functions(linked: &Linked) -> impl Iterator<Item = Range<usize>> + '_ {
+    let ends = linked.funcs().iter().skip(1).map(|&(start, _)| start).chain([linked.insns().len()]);
+    linked.funcs().iter().map(|&(start, _)| start).zip(ends).map(|(start, end)| start..end)
+}
+
+/// How many bytes a load or a store accesses.
+fn bytes(code: Opcode) -> i32 {
+    match code.0 & 0x18 {
+        0x00 => 4,
+        0x08 => 2,
+        0x10 => 1,
+        _ => 8,
     }
-    reached.iter().position(|reached| !reached)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attach, ProgSpec};
+    use bpfkit_asm::{Asm, Helper, JmpOp, JumpTo, Mem, Reg, Size, Version, WReg};
+
+    /// What breaks the rules of a kernel in a program of `make`.
+    fn broken(minor: u16, make: impl FnOnce(&mut Asm)) -> Option<String> {
+        let mut asm = Asm::new();
+        make(&mut asm);
+        asm.mov(Reg::R0, 0).exit();
+        let target = Target::offline(None, Version::new(5, minor));
+        let linked = ProgSpec::new("rules", Attach::None, asm).unwrap().link(&target).unwrap();
+        linked.check(&target).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_came_later_is_refused_with_the_version_that_brought_it() {
+        let jmp32 = |asm: &mut Asm| {
+            asm.jump(JmpOp::Eq, WReg::W1, 0, JumpTo::Relative(0));
+        };
+        assert_eq!(
+            broken(0, jmp32).unwrap(),
+            "program `rules`, instruction 0, (16) if w1 == 0x0 goto pc+0: 32-bit comparisons need Linux 5.1"
+        );
+        assert_eq!(broken(1, jmp32), None);
+        let helper = |asm: &mut Asm| {
+            asm.call(Helper::PROBE_READ_KERNEL);
+        };
+        assert!(broken(4, helper).unwrap().ends_with("bpf_probe_read_kernel#113 needs Linux 5.5"));
+        assert_eq!(broken(5, helper), None);
+        let round = |asm: &mut Asm| {
+            asm.mov(Reg::R0, 0).add(Reg::R0, 1).jump(JmpOp::Lt, Reg::R0, 4, JumpTo::Relative(-2));
+        };
+        assert!(broken(2, round).unwrap().contains("instruction 2") && broken(3, round).is_none());
+    }
+
+    #[test]
+    fn an_access_is_within_the_stack_with_all_its_bytes() {
+        let store = |off: i32| {
+            move |asm: &mut Asm| {
+                asm.store(Size::DW, Mem::at(Reg::R10).plus(off), 0);
+            }
+        };
+        assert_eq!((broken(10, store(-8)), broken(10, store(-512))), (None, None));
+        for off in [-4, 0, -520] {
+            assert!(broken(10, store(off)).unwrap().contains("512 bytes of stack"), "{off}");
+        }
+    }
+
+    #[test]
+    fn dead_code_and_a_missing_end_are_found() {
+        let dead = |asm: &mut Asm| {
+            asm.goto(JumpTo::Relative(1)).mov(Reg::R1, 0);
+        };
+        assert!(broken(10, dead).unwrap().contains("instruction 1, (b7) r1 = 0: it is never reached"));
+        let far = |asm: &mut Asm| {
+            asm.goto(JumpTo::Relative(2));
+        };
+        assert!(broken(10, far).unwrap().contains("leads out of its function"));
+    }
 }

@@ -11,6 +11,7 @@ mod cpus;
 mod ctx;
 mod error;
 mod feature;
+mod flow;
 mod inventory;
 mod kallsyms;
 mod kernel;

@@ -9,7 +9,7 @@ use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
 use crate::map::{Maps, with_memlock};
-use crate::prog::{Prog, ProgSpec};
+use crate::prog::{Prog, ProgSpec, ProgType};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
 use crate::verifier::Rejection;
@@ -176,8 +176,11 @@ impl Linked {
     /// Checks the rules of the kernel that it was linked for, as far as they can be told without it.
     ///
     /// # Errors
-    /// The first rule that is broken, and where.
+    /// A type of program that the kernel lacks; the first rule that is broken, and where.
     pub fn check(&self, target: &Target) -> Result<(), Error> {
+        if self.spec.attach.prog_type() == ProgType::TRACING {
+            target.require(Feature::Fentry)?;
+        }
         crate::check::check(self, target).map_err(Error::Violation)
     }
 
