@@ -36,7 +36,7 @@ pub use inventory::Inventory;
 pub use link::Link;
 pub use linked::Linked;
 pub use map::{Map, MapInfo, MapSpec, MapType, MapTypes, Maps, UpdateMode};
-pub use prog::{Attach, Prog, ProgSpec, ProgType};
+pub use prog::{Attach, Prog, ProgInfo, ProgSpec, ProgType};
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
 pub use target::{Target, TargetBuilder};
 pub use tracefs::{Format, FormatField};

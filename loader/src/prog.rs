@@ -4,11 +4,12 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use bpfkit_asm::{Asm, Code};
+use bpfkit_asm::{Asm, Code, Insn};
 
 use crate::link::Link;
 use crate::linked::Linked;
 use crate::map::Maps;
+use crate::sys::bpf;
 use crate::target::Target;
 use crate::{Error, attach};
 
@@ -187,7 +188,61 @@ pub struct Prog {
     pub(crate) spec: ProgSpec,
 }
 
+/// What the kernel says of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgInfo {
+    /// Its number, until it goes.
+    pub id: u32,
+    /// What kind of program it is.
+    pub kind: ProgType,
+    /// As much of its name as the kernel keeps.
+    pub name: String,
+    /// A digest of its instructions, by which `bpftool` and the audit log know it.
+    pub tag: [u8; 8],
+    /// Bytes of machine code; 0 where it is interpreted, or the kernel does not tell.
+    pub jited_len: u32,
+    /// Bytes of instructions, as the verifier rewrote them.
+    pub xlated_len: u32,
+    /// When it was loaded, in nanoseconds of CLOCK_BOOTTIME.
+    pub load_time: u64,
+}
+
 impl Prog {
+    /// What the kernel says of it.
+    ///
+    /// # Errors
+    /// What the kernel says to BPF_OBJ_GET_INFO_BY_FD.
+    pub fn info(&self) -> Result<ProgInfo, Error> {
+        let info = bpf::prog_info(self.as_fd(), &mut []).map_err(|error| self.unknown(error))?;
+        let end = info.name.iter().position(|&byte| byte == 0).unwrap_or(info.name.len());
+        Ok(ProgInfo {
+            id: info.id,
+            kind: ProgType(info.kind),
+            name: String::from_utf8_lossy(&info.name[..end]).into_owned(),
+            tag: info.tag,
+            jited_len: info.jited_len,
+            xlated_len: info.xlated_len,
+            load_time: info.load_time,
+        })
+    }
+
+    /// Its instructions as the verifier rewrote them, before they become machine code. None where the kernel keeps them to
+    /// itself, as it does with kernel.kptr_restrict = 2 or without CAP_SYSLOG.
+    ///
+    /// # Errors
+    /// As [`Prog::info`].
+    pub fn xlated(&self) -> Result<Option<Vec<Insn>>, Error> {
+        let bytes = bpf::prog_info(self.as_fd(), &mut []).map_err(|error| self.unknown(error))?.xlated_len;
+        let mut insns = vec![0; usize::try_from(bytes).unwrap_or_default()];
+        let shown = bpf::prog_info(self.as_fd(), &mut insns).map_err(|error| self.unknown(error))?;
+        let slots = insns.chunks_exact(8).filter_map(|slot| slot.first_chunk().copied().map(Insn::from_ne_bytes));
+        Ok((shown.xlated != 0).then(|| slots.collect()))
+    }
+
+    fn unknown(&self, error: std::io::Error) -> Error {
+        Error::privileged(format!("cannot ask the kernel about the program `{}`", self.spec.name), error)
+    }
+
     /// Attaches it where its description says, in the best way that the kernel has.
     ///
     /// # Errors

@@ -78,6 +78,27 @@ attributes! {
     LinkCreate = 28, 16 bytes { prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, }
 }
 
+/// `struct bpf_prog_info` as far as Linux 4.18 has it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct ProgInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub tag: [u8; 8],
+    pub jited_len: u32,
+    pub xlated_len: u32,
+    jited: u64,
+    /// Zero where the kernel does not show the instructions.
+    pub xlated: u64,
+    pub load_time: u64,
+    created_by: u32,
+    map_count: u32,
+    maps: u64,
+    pub name: [u8; 16],
+}
+
+const _: () = assert!(size_of::<ProgInfo>() == 80);
+
 /// What answers in the kernel's place: an errno for a command, or nothing to let the call through.
 #[cfg(test)]
 type Fake = Box<dyn FnMut(libc::c_int) -> Option<i32>>;
@@ -232,6 +253,16 @@ pub(crate) fn map_types(map: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((word(68), word(72)))
 }
 
+/// What the kernel says of a program: the start of `struct bpf_prog_info`, as Linux 4.18 has it. `insns` takes as much of the
+/// program as the kernel runs, or translates, as there is room for.
+pub(crate) fn prog_info(prog: BorrowedFd<'_>, insns: &mut [u8]) -> io::Result<ProgInfo> {
+    let mut info = ProgInfo { xlated_len: length(insns)?, xlated: address_mut(insns), ..ProgInfo::default() };
+    let info_len = u32::try_from(size_of::<ProgInfo>()).unwrap_or_default();
+    let at = std::ptr::from_mut(&mut info).expose_provenance() as u64;
+    bpf(&mut InfoByFd { bpf_fd: number(prog), info_len, info: at })?;
+    Ok(info)
+}
+
 /// The ids of all programs of the system.
 pub(crate) fn prog_ids() -> io::Result<Vec<u32>> {
     ids(|start_id| {
@@ -301,6 +332,7 @@ mod tests {
             let results = [
                 map_create(MapCreate::default(), None).map(drop),
                 map_types(fd).map(drop),
+                prog_info(fd, &mut []).map(drop),
                 map_lookup(fd, &[0; 4], &mut [0; 8]),
                 map_update(fd, &[0; 4], &[0; 8], 0),
                 map_delete(fd, &[0; 4]),
