@@ -11,3 +11,8 @@ pub fn now() -> u64 {
 pub fn realtime_offset() -> i128 {
     i128::from(process::realtime()) - i128::from(process::monotonic())
 }
+
+/// Hours, minutes and seconds of the day where this machine is, at so many seconds since 1970.
+pub fn time_of_day(since_1970: u64) -> (u32, u32, u32) {
+    process::time_of_day(since_1970)
+}

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Chain;
+use crate::tool::{self, Tool};
 use crate::{Error, report, tcpconnect};
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
@@ -24,13 +25,19 @@ pub enum Command {
     Tcpconnect(tcpconnect::Args),
 }
 
+impl Command {
+    /// The tool with its arguments.
+    pub fn tool(&self) -> &dyn Tool {
+        match self {
+            Self::Tcpconnect(args) => args,
+        }
+    }
+}
+
 /// Runs the command. Success is 0, failure 1, and wrong usage 2; a reader that left early is success.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match &cli.command {
-        Command::Tcpconnect(args) => tcpconnect::run(args),
-    };
-    match result {
+    match tool::run(cli.command.tool()) {
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(error) => {
             report::say(Chain(&error));

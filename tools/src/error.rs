@@ -15,7 +15,9 @@ pub enum Error {
     /// What the user asked for cannot be had; the text says what and why.
     Request(String),
     /// No way to attach was left; each was tried for the reason beside it.
-    NoProbe(Vec<(&'static str, Box<Error>)>),
+    NoProbe(Vec<(String, Box<Error>)>),
+    /// A program of ours sent a record of so many bytes, which none has.
+    Record(usize),
     /// Another error, and what it was about.
     About(String, Box<Error>),
     /// A file or descriptor could not be used.
@@ -33,6 +35,7 @@ impl fmt::Display for Error {
             Self::Loader(error) => error.fmt(f),
             Self::Btf(_) => f.write_str("cannot read the types"),
             Self::Request(text) => f.write_str(text),
+            Self::Record(bytes) => write!(f, "a program of ours sent a record of {bytes} bytes, which none has"),
             Self::NoProbe(tried) => {
                 f.write_str("no probe could be attached")?;
                 tried.iter().try_for_each(|(probe, error)| write!(f, "\n  {probe}: {}", Chain(error)))
@@ -52,7 +55,7 @@ impl std::error::Error for Error {
             Self::Btf(error) => Some(error),
             Self::About(_, error) => Some(error),
             Self::Io(_, error) | Self::Output(error) => Some(error),
-            Self::Request(_) | Self::NoProbe(_) | Self::Closed => None,
+            Self::Request(_) | Self::NoProbe(_) | Self::Record(_) | Self::Closed => None,
         }
     }
 }

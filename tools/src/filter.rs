@@ -117,7 +117,8 @@ impl TaskFilter {
     ///
     /// # Errors
     /// A pinned map that cannot be opened or has other keys than u64; a directory that is not of a cgroup v2 hierarchy.
-    pub fn maps(&self, target: &Target, maps: &mut Maps) -> Result<(), Error> {
+    pub fn maps(&self, target: &Target) -> Result<Maps, Error> {
+        let mut maps = Maps::new();
         if let Some(path) = &self.cgroupmap {
             maps.insert("cgroup_set", set(path)?);
         }
@@ -136,7 +137,7 @@ impl TaskFilter {
             })?;
             maps.insert("cgroup", map);
         }
-        Ok(())
+        Ok(maps)
     }
 }
 

@@ -5,13 +5,16 @@ pub mod cli;
 mod columns;
 mod error;
 mod escape;
+mod event;
 mod filter;
 mod options;
 mod output;
 mod read;
 mod report;
 mod session;
+mod stamp;
 pub mod tcpconnect;
+pub mod tool;
 
 pub use columns::{Column, Columns};
 pub use error::{Chain, Error};

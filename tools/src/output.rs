@@ -26,6 +26,15 @@ impl Output {
         self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n")).map_err(failed)
     }
 
+    /// Adds a row of JSON.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn json(&mut self, row: &impl serde::Serialize) -> Result<(), Error> {
+        serde_json::to_writer(&mut self.out, row).map_err(|error| failed(error.into()))?;
+        self.line("")
+    }
+
     /// Hands all rows on.
     ///
     /// # Errors

@@ -16,22 +16,28 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bpfkit_asm::{Asm, Label, bpf};
-use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, ProgSpec, Sample, Target};
+use bpfkit_loader::{Attach, Feature, MapSpec, Maps, ProgSpec, Sample, Target};
 use serde::Serialize;
 
 use crate::columns::{Column, Columns};
 use crate::error::Chain;
 use crate::escape::{self, Escaped};
+use crate::event::Bytes;
 use crate::filter::TaskFilter;
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::{Accounts, Session};
-use crate::{Error, read, report};
+use crate::stamp::Stamps;
+use crate::tool::{self, Attached, Tool};
+use crate::{Error, event, read, report};
 
 /// Trace TCP connects: who asks for a connection, and where to
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    /// Show the time of day
+    #[arg(short = 'T', long)]
+    pub time: bool,
     /// Show the time since the first row
     #[arg(short, long)]
     pub timestamp: bool,
@@ -56,9 +62,9 @@ pub struct Args {
     /// With -c: count by source port too
     #[arg(short, long, requires = "count")]
     pub source_port: bool,
-    /// How to see connects
-    #[arg(long, value_enum, default_value_t)]
-    pub probe: Probe,
+    /// How to see connects; without it, the first of these that works
+    #[arg(long, value_enum)]
+    pub probe: Option<Probe>,
     #[allow(missing_docs)] // clap would show it
     #[command(flatten)]
     pub filter: TaskFilter,
@@ -75,12 +81,9 @@ Examples:
   bpfkit tcpconnect -c           a table of counts, at Ctrl-C
   bpfkit tcpconnect --ebpf       the programs, without running them";
 
-/// How connects are seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+/// How connects are seen, in order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Probe {
-    /// The first of these that the kernel has
-    #[default]
-    Auto,
     /// kprobe and kretprobe on tcp_v4_connect and tcp_v6_connect
     Kprobe,
     /// fexit on the same functions
@@ -89,25 +92,12 @@ pub enum Probe {
     Tracepoint,
 }
 
-impl Probe {
-    /// In order of preference.
-    const ALL: [Self; 3] = [Self::Kprobe, Self::Fentry, Self::Tracepoint];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Kprobe => "kprobe",
-            Self::Fentry => "fentry",
-            Self::Tracepoint => "tracepoint",
-        }
-    }
-
-    /// What the kernel must have.
+impl tool::Probe for Probe {
     fn feature(self) -> Option<Feature> {
         match self {
             Self::Kprobe => Some(Feature::Kprobes),
             Self::Fentry => Some(Feature::Fentry),
-            Self::Auto | Self::Tracepoint => None,
+            Self::Tracepoint => None,
         }
     }
 }
@@ -153,13 +143,11 @@ const LPORT: i32 = PORTS + 2;
 const DADDR: i32 = PORTS + 4;
 const SIZE_V4: u32 = 44;
 const SIZE_V6: u32 = 68;
-const KEY: usize = 32;
 /// 8 bytes below the event.
 const SCRATCH: i32 = EVENT - 8;
 /// What the tracepoint's program remembers of a connect until its local port is known: the event up to its ports.
 const WHO: u32 = 32;
 
-const TASK_COMM_LEN: i32 = 16;
 const TCP_SYN_SENT: i32 = 2;
 const BPF_NOEXIST: i32 = 1;
 /// Connects under way at one time: more than any machine has threads in connect(2).
@@ -207,36 +195,33 @@ impl Ip {
 impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let pid_tgid = u64::from_ne_bytes(*bytes.first_chunk()?);
-        let word =
-            |at: usize| bytes.get(at..).and_then(|tail| tail.first_chunk()).map(|word| u32::from_ne_bytes(*word));
-        let ip = if word(28)? == libc::AF_INET.unsigned_abs() { Ip::V4 } else { Ip::V6 };
+        let mut bytes = Bytes(bytes);
+        let pid_tgid = bytes.u64()?;
+        let comm = escape::comm(bytes.take(16)?).to_vec();
+        let uid = bytes.u32()?;
+        let ip = if bytes.u32()? == libc::AF_INET.unsigned_abs() { Ip::V4 } else { Ip::V6 };
         Some(Self {
             pid: u32::try_from(pid_tgid >> 32).ok()?,
             tid: u32::try_from(pid_tgid & 0xffff_ffff).ok()?,
-            comm: escape::comm(bytes.get(8..24)?).to_vec(),
-            uid: word(24)?,
-            flow: Flow::parse(ip, bytes.get(KEY..)?)?,
+            comm,
+            uid,
+            flow: Flow::parse(ip, bytes)?,
         })
     }
 }
 
 impl Flow {
     /// Reads the ports and addresses that begin at [`PORTS`]. An IPv4-mapped address is shown as what it is, IPv4.
-    fn parse(ip: Ip, bytes: &[u8]) -> Option<Self> {
-        let (dport, rest) = bytes.split_first_chunk()?;
-        let (lport, rest) = rest.split_first_chunk()?;
+    fn parse(ip: Ip, mut bytes: Bytes<'_>) -> Option<Self> {
+        let (dport, lport) = (u16::from_be_bytes(bytes.array()?), bytes.u16()?);
         let (daddr, saddr): (IpAddr, IpAddr) = match ip {
-            Ip::V4 => {
-                let (daddr, rest) = rest.split_first_chunk::<4>()?;
-                (Ipv4Addr::from(*daddr).into(), Ipv4Addr::from(*rest.first_chunk::<4>()?).into())
-            }
+            Ip::V4 => (Ipv4Addr::from(bytes.array::<4>()?).into(), Ipv4Addr::from(bytes.array::<4>()?).into()),
             Ip::V6 => {
-                let (daddr, rest) = rest.split_first_chunk::<16>()?;
-                (Ipv6Addr::from(*daddr).to_canonical(), Ipv6Addr::from(*rest.first_chunk::<16>()?).to_canonical())
+                let mut address = || bytes.array::<16>().map(|address| Ipv6Addr::from(address).to_canonical());
+                (address()?, address()?)
             }
         };
-        Some(Self { saddr, daddr, lport: u16::from_ne_bytes(*lport), dport: u16::from_be_bytes(*dport) })
+        Some(Self { saddr, daddr, lport, dport })
     }
 }
 
@@ -255,7 +240,7 @@ impl Args {
 
     /// The maps that the programs of a probe use, but for those of the filter.
     fn maps(&self, probe: Probe) -> Vec<MapSpec> {
-        let mut maps = vec![MapSpec::percpu_array("dropped", 8, 1)];
+        let mut maps = vec![event::dropped()];
         if self.count {
             maps.extend([Ip::V4, Ip::V6].map(|ip| {
                 let address = (ip.event_size() - 36) / 2;
@@ -280,9 +265,9 @@ impl Args {
     ///
     /// # Errors
     /// A constant that fits no instruction.
-    pub fn programs(&self, target: &Target, probe: Probe) -> Result<Vec<ProgSpec>, Error> {
+    fn programs_by(&self, target: &Target, probe: Probe) -> Result<Vec<ProgSpec>, Error> {
         if probe == Probe::Tracepoint {
-            let attach = Attach::Tracepoint { category: "sock".into(), name: "inet_sock_set_state".into() };
+            let attach = tool::tracepoint("sock", "inet_sock_set_state");
             return Ok(vec![ProgSpec::new("set_state", attach, self.set_state(target)?)?]);
         }
         let mut programs = Vec::new();
@@ -302,11 +287,9 @@ impl Args {
             let attach = Attach::Fexit { func: function.into() };
             vec![ProgSpec::new(&format!("{short}_x"), attach, self.exit(target, ip))?]
         } else {
-            let ret = Attach::Kretprobe { symbol: function.into() };
-            let entry = Attach::Kprobe { symbol: function.into(), offset: 0 };
             vec![
-                ProgSpec::new(&format!("{short}_r"), ret, self.ret(target, ip))?,
-                ProgSpec::new(short, entry, self.entry(target))?,
+                ProgSpec::new(&format!("{short}_r"), tool::kretprobe(function), self.ret(target, ip))?,
+                ProgSpec::new(short, tool::kprobe(function), self.entry(target))?,
             ]
         })
     }
@@ -329,9 +312,9 @@ impl Args {
             r4 = 0;                                     // BPF_ANY
             call bpf_map_update_elem;
             if r0 == 0 goto {out};
-            {drop_one(out)};
+            {event::drop_one(SCRATCH, out)};
         });
-        leave(code, out)
+        event::leave(code, out)
     }
 
     /// At the return: fetches the socket and reports it, if the connect did not fail.
@@ -358,7 +341,7 @@ impl Args {
             {self.read_socket(target, ip, self.ipv6, out)};
             {self.report(ip, out)};
         });
-        leave(code, out)
+        event::leave(code, out)
     }
 
     /// fexit sees the arguments and the result at once.
@@ -377,7 +360,7 @@ impl Args {
             {self.read_socket(target, ip, true, out)};
             {self.report(ip, out)};
         });
-        leave(code, out)
+        event::leave(code, out)
     }
 
     /// Copies ports and addresses of the struct sock in r7 into the event, and leaves for `out` where a filter says so.
@@ -457,7 +440,7 @@ impl Args {
             r2 += PORTS;
             call bpf_map_lookup_elem;
             if r0 != 0 goto known;
-            {drop_one(out)};
+            {event::drop_one(SCRATCH, out)};
             goto {out};
         known:
             r1 = 1;
@@ -488,7 +471,7 @@ impl Args {
                 {self.read_tracepoint(out)};
                 {self.report(Ip::V6, out)};
             });
-            return Ok(leave(code, out));
+            return Ok(event::leave(code, out));
         }
         code.splice(bpf! {
             r1 = *(u64 *)(r6 + ctx.skaddr);
@@ -506,7 +489,7 @@ impl Args {
             r4 = 0;                                     // BPF_ANY
             call bpf_map_update_elem;
             if r0 == 0 goto {out};
-            {drop_one(out)};
+            {event::drop_one(SCRATCH, out)};
             goto {out};
         left:
             r1 = *(u32 *)(r6 + ctx.oldstate);
@@ -531,7 +514,7 @@ impl Args {
             {self.read_tracepoint(out)};
         });
         code.splice(if self.count { self.count(Ip::V6, out) } else { output(Ip::V6) });
-        Ok(leave(code, out))
+        Ok(event::leave(code, out))
     }
 
     /// The part of the event that tells who connects, and the filter by it.
@@ -599,10 +582,7 @@ fn user_and_name(ip: Ip) -> Asm {
         call bpf_get_current_uid_gid;
         *(u32 *)(r10 + UID) = w0;
         *(u32 *)(r10 + FAMILY) = {ip.family()};
-        r1 = r10;
-        r1 += COMM;
-        r2 = TASK_COMM_LEN;
-        call bpf_get_current_comm;
+        {event::comm(COMM)};
     }
 }
 
@@ -614,177 +594,71 @@ fn send(ip: Ip) -> Asm {
     }
 }
 
-/// Hands over the event. When the ring is full the kernel counts it as lost.
+/// Hands over the event.
 fn output(ip: Ip) -> Asm {
-    bpf! {
-        r1 = r6;
-        r2 = map[events];
-        w3 = -1;                                        // BPF_F_CURRENT_CPU
-        r4 = r10;
-        r4 += EVENT;
-        r5 = {ip.event_size()};
-        call bpf_perf_event_output;
-    }
+    event::send(EVENT, ip.event_size())
 }
 
-/// Counts an event that found no room in a map.
-fn drop_one(out: Label) -> Asm {
-    bpf! {
-        *(u32 *)(r10 + SCRATCH) = 0;
-        r1 = map[dropped];
-        r2 = r10;
-        r2 += SCRATCH;
-        call bpf_map_lookup_elem;
-        if r0 == 0 goto {out};
-        r1 = 1;
-        lock *(u64 *)(r0 + 0) += r1;
-    }
-}
-
-/// The end of every program.
-fn leave(mut code: Asm, out: Label) -> Asm {
-    code.bind(out);
-    code.splice(bpf! {
-        r0 = 0;
-        exit;
-    });
-    code
-}
-
-/// The programs at work. Fields are dropped in this order: nothing runs any more when its maps go.
-struct Attached {
-    links: Vec<Link>,
-    rings: Option<PerfBuffer>,
-    maps: Maps,
-}
-
-/// Attaches by one probe.
-///
-/// IPv6 may be missing from a kernel; where it was not asked for alone, that is said and IPv4 is traced.
-fn attach(args: &Args, target: &Target, probe: Probe) -> Result<Attached, Error> {
-    let mut maps = Maps::new();
-    for spec in args.maps(probe) {
-        maps.create(&spec, target)?;
-    }
-    args.filter.maps(target, &mut maps)?;
-    let rings = match maps.get("events") {
-        Some(events) => Some(PerfBuffer::open(events, PerfOptions::default())?),
-        None => None,
-    };
-    let start = |programs: Vec<ProgSpec>| -> Result<Vec<Link>, Error> {
-        let programs = programs.iter().map(|spec| spec.load(target, &maps)).collect::<Result<Vec<_>, _>>()?;
-        Ok(programs.into_iter().map(|program| program.attach(target)).collect::<Result<_, _>>()?)
-    };
-    let links = if probe == Probe::Tracepoint {
-        start(args.programs(target, probe)?)?
-    } else {
-        let mut links = start(args.programs_of(target, probe, Ip::V4)?)?;
-        match args.programs_of(target, probe, Ip::V6).and_then(start) {
-            Ok(more) => links.extend(more),
-            Err(error) if args.wants(Ip::V4) => {
+impl Args {
+    /// Attaches by one probe.
+    ///
+    /// IPv6 may be missing from a kernel; where it was not asked for alone, that is said and IPv4 is traced.
+    fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
+        let mut attached = Attached::prepare(&self.maps(probe), self.filter.maps(target)?, target)?;
+        if probe == Probe::Tracepoint {
+            attached.attach(&self.programs_by(target, probe)?, target)?;
+            return Ok(attached);
+        }
+        attached.attach(&self.programs_of(target, probe, Ip::V4)?, target)?;
+        let v6 = self.programs_of(target, probe, Ip::V6).and_then(|programs| attached.attach(&programs, target));
+        match v6 {
+            Err(error) if self.wants(Ip::V4) => {
                 report::say(format_args!("IPv6 connects are not shown: {}", Chain(&error)));
             }
-            Err(error) => return Err(error),
+            result => result?,
         }
-        links
-    };
-    Ok(Attached { links, rings, maps })
+        Ok(attached)
+    }
 }
 
-/// Attaches by the probe that was asked for, or by the first that works.
-fn attach_best(args: &Args, target: &Target) -> Result<(Probe, Attached), Error> {
-    if args.probe != Probe::Auto {
-        args.probe.feature().map_or(Ok(()), |feature| target.require(feature))?;
-        return Ok((args.probe, attach(args, target, args.probe)?));
+impl Tool for Args {
+    fn options(&self) -> &Options {
+        &self.options
     }
-    let mut tried = Vec::new();
-    for probe in Probe::ALL {
-        let result = match probe.feature().map_or(Ok(()), |feature| target.require(feature)) {
-            Ok(()) => attach(args, target, probe),
-            Err(error) => Err(error.into()),
-        };
-        match result {
-            Ok(attached) => return Ok((probe, attached)),
-            Err(error) if error.is_final() => return Err(error),
-            Err(error) => {
-                if args.options.verbose {
-                    report::say(format_args!("not by {}: {}", probe.name(), Chain(&error)));
-                }
-                tried.push((probe.name(), Box::new(error)));
+
+    fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
+        tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe))
+    }
+
+    fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
+        self.filter.check()?;
+        let mut session = Session::new()?;
+        let mut attached = tool::choose(self.probe, &self.options, &target, |probe| self.attach(&target, probe))?;
+        // The kernel's types take several megabytes, and have served.
+        drop(target);
+        let duration = self.options.duration;
+        let accounts = if let Some(rings) = &mut attached.rings {
+            let mut printer = Printer::new(self);
+            printer.header(output)?;
+            output.flush()?;
+            session.run(rings, duration, output, |sample, output| printer.print(sample, output))?
+        } else {
+            if !self.options.json {
+                output.line("Tracing connect ... Hit Ctrl-C to end")?;
             }
+            session.idle(duration, output)?;
+            Accounts::default()
+        };
+        let missed = attached.detach();
+        if self.count {
+            print_counts(self, &attached.maps, output)?;
+            output.flush()?;
         }
+        report::count(accounts.lost, "events lost: the ring was full");
+        report::count(event::count_dropped(&attached.maps)?, "connects not recorded: a map was full");
+        report::count(missed, "connects missed: too many at one time for the kernel's return probes");
+        Ok(())
     }
-    Err(Error::NoProbe(tried))
-}
-
-/// Runs the tool.
-///
-/// # Errors
-/// Whatever keeps it from attaching or from printing.
-pub fn run(args: &Args) -> Result<(), Error> {
-    let started = std::time::Instant::now();
-    let target = args.options.target()?;
-    let mut output = Output::stdout();
-    if args.options.ebpf {
-        return list(args, &target, &mut output);
-    }
-    args.filter.check()?;
-    let mut session = Session::new()?;
-    let (probe, mut attached) = attach_best(args, &target)?;
-    if args.options.verbose {
-        for link in &attached.links {
-            report::say(link);
-        }
-        report::say(format_args!("attached by {} after {:.1} ms", probe.name(), started.elapsed().as_secs_f64() * 1e3));
-    }
-    // The kernel's types take several megabytes, and have served.
-    drop(target);
-    let duration = args.options.duration;
-    let accounts = if let Some(rings) = &mut attached.rings {
-        let mut printer = Printer::new(args);
-        printer.header(&mut output)?;
-        output.flush()?;
-        session.run(rings, duration, &mut output, |sample, output| printer.print(sample, output))?
-    } else {
-        if !args.options.json {
-            output.line("Tracing connect ... Hit Ctrl-C to end")?;
-        }
-        session.idle(duration, &mut output)?;
-        Accounts::default()
-    };
-    let missed = attached.links.iter().filter_map(Link::missed).sum();
-    attached.links.clear();
-    if args.count {
-        print_counts(args, &attached.maps, &mut output)?;
-        output.flush()?;
-    }
-    report::count(accounts.lost, "events lost: the ring was full");
-    report::count(dropped(&attached.maps)?, "connects not recorded: a map was full");
-    report::count(missed, "connects missed: too many at one time for the kernel's return probes");
-    Ok(())
-}
-
-/// Prints the programs.
-fn list(args: &Args, target: &Target, output: &mut Output) -> Result<(), Error> {
-    let has = |probe: &Probe| probe.feature().is_none_or(|feature| target.has(feature));
-    let probe = match args.probe {
-        Probe::Auto => Probe::ALL.into_iter().find(has).unwrap_or(Probe::Tracepoint),
-        probe => probe,
-    };
-    for program in args.programs(target, probe)? {
-        output.line(program.link(target)?.to_string().trim_end())?;
-        output.line("")?;
-    }
-    output.flush()
-}
-
-/// Connects that found no room in a map, over all CPUs.
-fn dropped(maps: &Maps) -> Result<u64, Error> {
-    let per_cpu = match maps.get("dropped") {
-        Some(map) => map.lookup_percpu(&0_u32.to_ne_bytes())?.unwrap_or_default(),
-        None => Vec::new(),
-    };
-    Ok(per_cpu.iter().filter_map(|value| value.first_chunk()).map(|value| u64::from_ne_bytes(*value)).sum())
 }
 
 /// A row as JSON.
@@ -836,15 +710,13 @@ impl Flow {
 struct Printer<'a> {
     args: &'a Args,
     columns: Columns,
-    /// When the first row was, of the samples' clock.
-    first: Option<u64>,
-    /// What makes nanoseconds since 1970 of the samples' clock.
-    to_realtime: i128,
+    stamps: Stamps,
 }
 
 impl<'a> Printer<'a> {
     fn new(args: &'a Args) -> Self {
         let columns = [
+            (args.time, "TIME", 8),
             (args.timestamp, "TIME(s)", 8),
             (args.print_uid, "UID", 5),
             (true, "PID", 7),
@@ -859,8 +731,7 @@ impl<'a> Printer<'a> {
         Self {
             args,
             columns: Columns::new(shown.map(|(_, title, width)| Column { title, width }).collect()),
-            first: None,
-            to_realtime: bpfkit_loader::clock::realtime_offset(),
+            stamps: Stamps::new(),
         }
     }
 
@@ -870,19 +741,21 @@ impl<'a> Printer<'a> {
 
     fn print(&mut self, sample: &Sample<'_>, output: &mut Output) -> Result<(), Error> {
         let Some(event) = Event::parse(sample.data) else {
-            return Err(Error::Request(format!("a program of ours sent a record of {} bytes", sample.data.len())));
+            return Err(Error::Record(sample.data.len()));
         };
         let comm = Escaped(&event.comm).to_string();
         let Event { pid, tid, uid, flow, .. } = event;
         if self.args.options.json {
-            let time_ns = u64::try_from(i128::from(sample.time) + self.to_realtime).unwrap_or_default();
-            return json(&Row { time_ns, pid, tid, uid, comm, flow: flow.into() }, output);
+            let time_ns = self.stamps.since_1970(sample.time);
+            return output.json(&Row { time_ns, pid, tid, uid, comm, flow: flow.into() });
         }
-        let first = *self.first.get_or_insert(sample.time);
-        let since = std::time::Duration::from_nanos(sample.time.saturating_sub(first));
-        let mut cells = Vec::with_capacity(9);
+        let since = self.stamps.since_first(sample.time);
+        let mut cells = Vec::with_capacity(10);
+        if self.args.time {
+            cells.push(self.stamps.time_of_day(sample.time));
+        }
         if self.args.timestamp {
-            cells.push(format!("{:.3}", since.as_secs_f64()));
+            cells.push(format!("{since:.3}"));
         }
         if self.args.print_uid {
             cells.push(uid.to_string());
@@ -896,11 +769,6 @@ impl<'a> Printer<'a> {
     }
 }
 
-fn json(row: &impl Serialize, output: &mut Output) -> Result<(), Error> {
-    let row = serde_json::to_string(row).map_err(|error| Error::Output(error.into()))?;
-    output.line(&row)
-}
-
 /// Prints the table of counts, most first.
 fn print_counts(args: &Args, maps: &Maps, output: &mut Output) -> Result<(), Error> {
     let mut counts = BTreeMap::<Flow, u64>::new();
@@ -910,7 +778,7 @@ fn print_counts(args: &Args, maps: &Maps, output: &mut Output) -> Result<(), Err
             let key = key?;
             let mut value = [0; 8];
             if map.lookup(&key, &mut value)?
-                && let Some(flow) = Flow::parse(ip, &key)
+                && let Some(flow) = Flow::parse(ip, Bytes(&key))
             {
                 *counts.entry(flow).or_default() += u64::from_ne_bytes(value);
             }
@@ -919,9 +787,7 @@ fn print_counts(args: &Args, maps: &Maps, output: &mut Output) -> Result<(), Err
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|&(flow, connects)| (std::cmp::Reverse(connects), flow));
     if args.options.json {
-        return counts
-            .into_iter()
-            .try_for_each(|(flow, connects)| json(&Count { flow: flow.into(), connects }, output));
+        return counts.into_iter().try_for_each(|(flow, connects)| output.json(&Count { flow: flow.into(), connects }));
     }
     let column = |title, width| Column { title, width };
     let mut columns = vec![column("LADDR", 25), column("RADDR", 25), column("RPORT", 20), column("CONNECTS", 10)];

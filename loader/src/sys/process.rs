@@ -23,6 +23,17 @@ pub(crate) fn realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
+/// Hours, minutes and seconds of a day in the local time zone.
+pub(crate) fn time_of_day(since_1970: u64) -> (u32, u32, u32) {
+    let time = libc::time_t::try_from(since_1970).unwrap_or_default();
+    // SAFETY: all zeros are a valid value of this structure of numbers and one pointer.
+    let mut local = unsafe { std::mem::zeroed::<libc::tm>() };
+    // SAFETY: the function reads one and writes the other, both borrowed for the call. Where it fails the zeros stay.
+    unsafe { libc::localtime_r(&raw const time, &raw mut local) };
+    let number = |part: libc::c_int| u32::try_from(part).unwrap_or_default();
+    (number(local.tm_hour), number(local.tm_min), number(local.tm_sec))
+}
+
 /// Lifts the limit on locked memory, which maps and programs counted against before Linux 5.11: as far as this process may,
 /// which without CAP_SYS_RESOURCE is up to the hard limit. Says whether it is higher than it was.
 pub(crate) fn raise_memlock() -> bool {

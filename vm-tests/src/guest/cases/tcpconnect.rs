@@ -84,14 +84,14 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
     let (_l4, to4) = listen(V4.parse()?)?;
     let (_l6, to6) = listen(V6.parse()?)?;
     let mapped: SocketAddr = format!("[::ffff:127.0.0.1]:{}", to4.port()).parse()?;
-    let mut tool = Tool::start(ctx, "tcpconnect", &[&["--probe", probe, "-L", "-U", "-t"], more].concat())?;
+    let mut tool = Tool::start(ctx, "tcpconnect", &[&["--probe", probe, "-L", "-U", "-t", "-T"], more].concat())?;
     let (pid, local) = connect_child(None, &[to4, to6, mapped])?;
     let said = tool.said.clone();
     let rows = tool.rows()?;
     ensure!(
         rows.first().is_some_and(|header| header
             .split_whitespace()
-            .eq(["TIME(s)", "UID", "PID", "COMM", "IP", "SADDR", "LPORT", "DADDR", "DPORT"])),
+            .eq(["TIME", "TIME(s)", "UID", "PID", "COMM", "IP", "SADDR", "LPORT", "DADDR", "DPORT"])),
         "header {:?}",
         rows.first()
     );
@@ -112,7 +112,7 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
             address.to_owned(),
             to.port().to_string(),
         ];
-        ensure!(row[1..] == expected, "{row:?}, not {expected:?}");
+        ensure!(row[0].len() == 8 && row[2..] == expected, "{row:?}, not {expected:?}");
     }
     ensure!(said.contains(&format!("attached by {probe}")), "{said}");
     // Without options, the columns are the ones that bcc's users know.

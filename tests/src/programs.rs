@@ -1,0 +1,104 @@
+//! The programs of the tools for kernels that are not here.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use bpfkit::cli::Cli;
+use bpfkit_asm::{Version, list};
+use bpfkit_btf::Btf;
+use bpfkit_loader::{ProgSpec, Target};
+use clap::Parser;
+
+/// Every version of the matrix, and the fixture whose types stand in for its own.
+pub const KERNELS: [(Version, &str); 17] = [
+    (Version::new(4, 18), "5.10"),
+    (Version::new(4, 19), "5.10"),
+    (Version::new(5, 4), "5.10"),
+    (Version::new(5, 5), "5.10"),
+    (Version::new(5, 10), "5.10"),
+    (Version::new(5, 15), "5.10"),
+    (Version::new(6, 1), "6.12"),
+    (Version::new(6, 6), "6.12"),
+    (Version::new(6, 12), "6.12"),
+    (Version::new(6, 16), "6.12"),
+    (Version::new(6, 17), "6.12"),
+    (Version::new(6, 18), "6.12"),
+    (Version::new(6, 19), "6.12"),
+    (Version::new(7, 0), "7.2"),
+    (Version::new(7, 1), "7.2"),
+    (Version::new(7, 2), "7.2"),
+    (Version::new(7, 3), "7.2"),
+];
+
+/// A file below `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A kernel of this version with the types of a fixture.
+pub fn target(version: Version, types: &str) -> Target {
+    let btf = Btf::from_file(fixture(&format!("btf/{types}.btf"))).expect("a fixture");
+    Target::offline(Some(btf), version)
+}
+
+/// The command of a line such as `tcpconnect -P 80`.
+///
+/// # Errors
+/// What the command line says of wrong usage.
+pub fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(["bpfkit"].into_iter().chain(line.split_whitespace()))
+}
+
+/// The programs of a line such as `tcpconnect -P 80`.
+///
+/// # Errors
+/// What the tool says.
+pub fn programs(line: &str, target: &Target) -> Result<Vec<ProgSpec>, bpfkit::Error> {
+    parse(line).unwrap_or_else(|error| panic!("{error}")).command.tool().programs(target)
+}
+
+/// Makes the programs of all lines for all kernels from `since` on, and checks each by rule. How many there were.
+///
+/// # Panics
+/// Where one cannot be made, or breaks a rule.
+pub fn check_rules(since: Version, lines: &[&str]) -> usize {
+    let mut checked = 0;
+    for (version, types) in KERNELS.into_iter().filter(|&(version, _)| version >= since) {
+        let target = target(version, types);
+        for line in lines {
+            let programs = programs(line, &target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
+            for program in programs {
+                let linked = program.link(&target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
+                linked.check(&target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
+                checked += 1;
+            }
+        }
+    }
+    checked
+}
+
+/// Compares the listings of all lines with `fixtures/listings/NAME.txt`, which `BLESS=1` rewrites.
+///
+/// # Panics
+/// At the first line that differs.
+pub fn check_listings(name: &str, target: &Target, lines: &[&str]) {
+    let mut text = String::new();
+    for line in lines {
+        for program in programs(line, target).unwrap_or_else(|error| panic!("{line}: {error}")) {
+            let _ = writeln!(text, "bpfkit {line}: {}: {}", program.name, program.attach);
+            let linked = program.link(target).unwrap_or_else(|error| panic!("{line}: {error}"));
+            for insn in list(linked.insns(), &linked) {
+                let _ = writeln!(text, "{:>4}: {insn}", insn.slot);
+            }
+        }
+    }
+    let path = fixture(&format!("listings/{name}.txt"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &text).expect("fixtures can be written");
+    }
+    let committed = std::fs::read_to_string(&path).expect("BLESS=1 writes it");
+    for (ours, committed) in text.lines().zip(committed.lines()) {
+        assert_eq!(ours, committed, "{name}");
+    }
+    assert_eq!(text.lines().count(), committed.lines().count());
+}

@@ -1,0 +1,163 @@
+//! What a tool is, and the part of its life that all of them share: choosing a probe, loading, attaching.
+
+use std::time::Instant;
+
+use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Target};
+
+use crate::error::Chain;
+use crate::options::Options;
+use crate::output::Output;
+use crate::{Error, report};
+
+/// A tool with its arguments.
+pub trait Tool {
+    /// The options that every tool has.
+    fn options(&self) -> &Options;
+
+    /// The programs that it would attach on this kernel: by the probe that was asked for, else by the first that the kernel has.
+    ///
+    /// # Errors
+    /// What a program needs and the target cannot tell, such as the record of a tracepoint.
+    fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error>;
+
+    /// Attaches the programs and prints what they see until it is time to stop.
+    ///
+    /// # Errors
+    /// Whatever keeps it from attaching or from printing.
+    fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error>;
+}
+
+/// Runs a tool, or prints its programs where that was asked for.
+///
+/// # Errors
+/// As [`Tool::programs`] and [`Tool::trace`].
+pub fn run(tool: &dyn Tool) -> Result<(), Error> {
+    let target = tool.options().target()?;
+    let mut output = Output::stdout();
+    if !tool.options().ebpf {
+        return tool.trace(target, &mut output);
+    }
+    for program in tool.programs(&target)? {
+        output.line(program.link(&target)?.to_string().trim_end())?;
+        output.line("")?;
+    }
+    output.flush()
+}
+
+/// A way to see what a tool is after.
+pub trait Probe: clap::ValueEnum + Copy {
+    /// What the kernel must have for it.
+    fn feature(self) -> Option<Feature>;
+
+    /// What it is called on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// The probe that was asked for, or the first that a kernel has; the last one where it has none.
+pub fn likely<P: Probe>(asked: Option<P>, target: &Target) -> Option<P> {
+    let has = |probe: &&P| probe.feature().is_none_or(|feature| target.has(feature));
+    asked.or_else(|| P::value_variants().iter().find(has).or(P::value_variants().last()).copied())
+}
+
+/// Attaches by the probe that was asked for, or by the first that works, in the order of the enumeration.
+///
+/// # Errors
+/// Each probe that was tried, and why it failed; at once where another probe would not help.
+pub fn choose<P: Probe>(
+    asked: Option<P>,
+    options: &Options,
+    target: &Target,
+    attach: impl Fn(P) -> Result<Attached, Error>,
+) -> Result<Attached, Error> {
+    let started = Instant::now();
+    let attempt = |probe: P| {
+        probe.feature().map_or(Ok(()), |feature| target.require(feature))?;
+        let attached = attach(probe)?;
+        attached.tell(options, &probe.name(), started);
+        Ok(attached)
+    };
+    if let Some(probe) = asked {
+        return attempt(probe);
+    }
+    let mut tried = Vec::new();
+    for &probe in P::value_variants() {
+        match attempt(probe) {
+            Err(error) if !error.is_final() => {
+                if options.verbose {
+                    report::say(format_args!("not by {}: {}", probe.name(), Chain(&error)));
+                }
+                tried.push((probe.name(), Box::new(error)));
+            }
+            result => return result,
+        }
+    }
+    Err(Error::NoProbe(tried))
+}
+
+/// Programs at work. Fields are dropped in this order: nothing runs any more when its maps go.
+#[derive(Debug)]
+pub struct Attached {
+    /// What keeps the programs attached.
+    pub links: Vec<Link>,
+    /// The rings of the map `events`, where there is one.
+    pub rings: Option<PerfBuffer>,
+    /// All maps.
+    pub maps: Maps,
+}
+
+impl Attached {
+    /// Makes maps; those of the filters may be there already. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn prepare(specs: &[MapSpec], mut maps: Maps, target: &Target) -> Result<Self, Error> {
+        for spec in specs {
+            maps.create(spec, target)?;
+        }
+        let rings = maps.get("events").map(|events| PerfBuffer::open(events, PerfOptions::default())).transpose()?;
+        Ok(Self { links: Vec::new(), rings, maps })
+    }
+
+    /// Loads programs and attaches them, in their order, once all are loaded. On failure none of them stays.
+    ///
+    /// # Errors
+    /// What the verifier says, and each way of attaching that was tried.
+    pub fn attach(&mut self, programs: &[ProgSpec], target: &Target) -> Result<(), Error> {
+        let loaded: Vec<Prog> = programs.iter().map(|spec| spec.load(target, &self.maps)).collect::<Result<_, _>>()?;
+        let links = loaded.into_iter().map(|program| program.attach(target)).collect::<Result<Vec<_>, _>>()?;
+        self.links.extend(links);
+        Ok(())
+    }
+
+    /// Says with `-v` how the programs were attached, and that they are.
+    pub fn tell(&self, options: &Options, how: &str, started: Instant) {
+        if options.verbose {
+            self.links.iter().for_each(report::say);
+            report::say(format_args!("attached by {how} after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
+        }
+    }
+
+    /// Detaches everything; maps stay. How often the kernel could not run a program.
+    pub fn detach(&mut self) -> u64 {
+        let missed = self.links.iter().filter_map(Link::missed).sum();
+        self.links.clear();
+        missed
+    }
+}
+
+/// A tracepoint, by its category and name.
+pub fn tracepoint(category: &str, name: &str) -> Attach {
+    Attach::Tracepoint { category: category.to_owned(), name: name.to_owned() }
+}
+
+/// The entry of a kernel function.
+pub fn kprobe(symbol: &str) -> Attach {
+    Attach::Kprobe { symbol: symbol.to_owned(), offset: 0 }
+}
+
+/// The return of a kernel function.
+pub fn kretprobe(symbol: &str) -> Attach {
+    Attach::Kretprobe { symbol: symbol.to_owned() }
+}
