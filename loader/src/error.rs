@@ -60,8 +60,8 @@ pub enum Error {
     NoSymbol {
         /// Its name.
         symbol: String,
-        /// What might have been meant, or what became of it.
-        hint: Option<String>,
+        /// Copies that the compiler made of it or of parts of it, such as `name.isra.0`.
+        variants: Vec<String>,
     },
     /// No way of attaching worked.
     Attach {
@@ -121,9 +121,9 @@ impl fmt::Display for Error {
             Self::Missing { feature, why } => {
                 write!(f, "the kernel lacks {feature}, which came with Linux {}: {why}", feature.since())
             }
-            Self::NoSymbol { symbol, hint } => {
+            Self::NoSymbol { symbol, variants } => {
                 write!(f, "the kernel has no function `{symbol}` in /proc/kallsyms")?;
-                hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+                if variants.is_empty() { Ok(()) } else { write!(f, "; the compiler left {}", variants.join(", ")) }
             }
             Self::Attach { what, tried } => {
                 write!(f, "cannot attach {what}")?;

@@ -33,11 +33,7 @@ pub(crate) fn require(name: &str) -> Result<Symbol, Error> {
     if !symbol.addresses.is_empty() {
         return Ok(symbol);
     }
-    let hint = match symbol.variants.as_slice() {
-        [] => None,
-        variants => Some(format!("the compiler left {}", variants.join(", "))),
-    };
-    Err(Error::NoSymbol { symbol: name.to_owned(), hint })
+    Err(Error::NoSymbol { symbol: name.to_owned(), variants: symbol.variants })
 }
 
 /// Lines are `ffffffff81000000 T name` and, for modules, a tab and `[module]`.

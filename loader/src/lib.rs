@@ -24,6 +24,7 @@ mod prog;
 mod ring;
 mod sys;
 mod target;
+mod trace_pipe;
 mod tracefs;
 mod verifier;
 
@@ -39,5 +40,6 @@ pub use map::{Map, MapInfo, MapSpec, MapType, MapTypes, Maps, UpdateMode};
 pub use prog::{Attach, Prog, ProgInfo, ProgSpec, ProgType};
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
 pub use target::{Target, TargetBuilder};
+pub use trace_pipe::{Printed, TracePipe};
 pub use tracefs::{Format, FormatField};
 pub use verifier::Rejection;

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Chain;
 use crate::tool::{self, Tool};
-use crate::{Error, report, tcpconnect};
+use crate::{Error, icmpecho, report, skbrecv, tcpconnect};
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
 #[derive(Debug, Parser)]
@@ -22,6 +22,10 @@ pub struct Cli {
 #[command(disable_help_subcommand = true)]
 pub enum Command {
     #[allow(missing_docs)] // clap would show it in place of the tool's own words
+    Icmpecho(icmpecho::Args),
+    #[allow(missing_docs)]
+    Skbrecv(skbrecv::Args),
+    #[allow(missing_docs)]
     Tcpconnect(tcpconnect::Args),
 }
 
@@ -29,6 +33,8 @@ impl Command {
     /// The tool with its arguments.
     pub fn tool(&self) -> &dyn Tool {
         match self {
+            Self::Icmpecho(args) => args,
+            Self::Skbrecv(args) => args,
             Self::Tcpconnect(args) => args,
         }
     }

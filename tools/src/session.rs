@@ -63,7 +63,7 @@ impl Session {
         self.deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
         let mut accounts = Accounts::default();
         loop {
-            let stop = self.wait(Some(rings.as_fd()), output)?;
+            let stop = self.wait(Some(rings.as_fd()), output, TICK)?;
             let mut result = Ok(());
             let mut take = |event: Event<'_>| match event {
                 Event::Sample(sample) => {
@@ -87,31 +87,76 @@ impl Session {
         }
     }
 
-    /// Waits where there are no rings to read.
+    /// Calls `on_ready` whenever there may be something to read, until it is time to stop, and then once more.
+    ///
+    /// # Errors
+    /// What `on_ready` says; [`Error::Closed`] when the output's reader has gone.
+    pub fn watch<F: AsFd>(
+        &mut self,
+        from: &mut F,
+        duration: Option<Duration>,
+        output: &mut Output,
+        mut on_ready: impl FnMut(&mut F, &mut Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+        loop {
+            let stop = self.wait(Some(from.as_fd()), output, TICK)?;
+            on_ready(from, output)?;
+            output.flush()?;
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Calls `on_tick` after every interval and at the end; only at the end without an interval.
+    ///
+    /// # Errors
+    /// As [`Session::watch`].
+    pub fn ticks(
+        &mut self,
+        interval: Option<Duration>,
+        duration: Option<Duration>,
+        output: &mut Output,
+        mut on_tick: impl FnMut(&mut Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        output.flush()?;
+        let started = Instant::now();
+        self.deadline = duration.and_then(|duration| started.checked_add(duration));
+        let mut next = interval.and_then(|interval| started.checked_add(interval));
+        loop {
+            let left = next.map_or(Duration::MAX, |next| next.saturating_duration_since(Instant::now()));
+            let stop = self.wait(None, output, left)?;
+            if stop || next.is_some_and(|next| Instant::now() >= next) {
+                next = next.zip(interval).and_then(|(next, interval)| next.checked_add(interval));
+                on_tick(output)?;
+                output.flush()?;
+            }
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits where there is nothing to read.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn idle(&mut self, duration: Option<Duration>, output: &mut Output) -> Result<(), Error> {
-        self.deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-        output.flush()?;
-        while !self.wait(None, output)? {}
-        Ok(())
+        self.ticks(None, duration, output, |_| Ok(()))
     }
 
-    /// Waits for a ring or for the tick; true when it is time to stop.
-    fn wait(&self, rings: Option<BorrowedFd<'_>>, output: &Output) -> Result<bool, Error> {
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = match rings {
-            Some(_) => Some(left.map_or(TICK, |left| left.min(TICK))),
-            None => left,
-        };
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    /// Waits for something to read, at most for so long; true when it is time to stop.
+    fn wait(&self, from: Option<BorrowedFd<'_>>, output: &Output, most: Duration) -> Result<bool, Error> {
+        let left = self.deadline.map_or(most, |deadline| deadline.saturating_duration_since(Instant::now()).min(most));
+        // What is too long for the kernel is for ever.
+        let timeout = Timespec::try_from(left).ok();
         // Without an event asked for, a pipe still tells that its reader has gone.
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(output.as_fd(), PollFlags::empty()),
         ];
-        fds.extend(rings.map(|rings| PollFd::from_borrowed_fd(rings, PollFlags::IN)));
+        fds.extend(from.map(|from| PollFd::from_borrowed_fd(from, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::Io("cannot wait for events".to_owned(), error.into())),

@@ -26,7 +26,7 @@ use crate::event::Bytes;
 use crate::filter::TaskFilter;
 use crate::options::Options;
 use crate::output::Output;
-use crate::session::{Accounts, Session};
+use crate::session::Session;
 use crate::stamp::Stamps;
 use crate::tool::{self, Attached, Tool};
 use crate::{Error, event, read, report};
@@ -636,25 +636,20 @@ impl Tool for Args {
         let mut attached = tool::choose(self.probe, &self.options, &target, |probe| self.attach(&target, probe))?;
         // The kernel's types take several megabytes, and have served.
         drop(target);
-        let duration = self.options.duration;
-        let accounts = if let Some(rings) = &mut attached.rings {
-            let mut printer = Printer::new(self);
-            printer.header(output)?;
-            output.flush()?;
-            session.run(rings, duration, output, |sample, output| printer.print(sample, output))?
-        } else {
-            if !self.options.json {
-                output.line("Tracing connect ... Hit Ctrl-C to end")?;
-            }
-            session.idle(duration, output)?;
-            Accounts::default()
-        };
+        let mut printer = Printer::new(self);
+        match (self.count, self.options.json) {
+            (false, _) => printer.header(output)?,
+            (true, false) => output.line("Tracing connect ... Hit Ctrl-C to end")?,
+            (true, true) => {}
+        }
+        let lost =
+            attached.read(&mut session, &self.options, output, |sample, output| printer.print(sample, output))?;
         let missed = attached.detach();
         if self.count {
             print_counts(self, &attached.maps, output)?;
             output.flush()?;
         }
-        report::count(accounts.lost, "events lost: the ring was full");
+        report::count(lost, "events lost: the ring was full");
         report::count(event::count_dropped(&attached.maps)?, "connects not recorded: a map was full");
         report::count(missed, "connects missed: too many at one time for the kernel's return probes");
         Ok(())

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Target};
+use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Sample, Target};
 
 use crate::error::Chain;
 use crate::options::Options;
 use crate::output::Output;
+use crate::session::Session;
 use crate::{Error, report};
 
 /// A tool with its arguments.
@@ -136,6 +137,24 @@ impl Attached {
         if options.verbose {
             self.links.iter().for_each(report::say);
             report::say(format_args!("attached by {how} after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
+        }
+    }
+
+    /// Prints samples until it is time to stop. How many the kernel dropped because a ring was full.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn read(
+        &mut self,
+        session: &mut Session,
+        options: &Options,
+        output: &mut Output,
+        print: impl FnMut(&Sample<'_>, &mut Output) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        output.flush()?;
+        match &mut self.rings {
+            Some(rings) => session.run(rings, options.duration, output, print).map(|accounts| accounts.lost),
+            None => session.idle(options.duration, output).map(|()| 0),
         }
     }
 

@@ -6,6 +6,7 @@ mod harness;
 mod init;
 mod leaks;
 pub mod mounts;
+mod packets;
 mod settings;
 pub mod sys;
 pub mod tool;

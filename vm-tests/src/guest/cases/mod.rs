@@ -2,6 +2,7 @@
 
 mod asm;
 mod guest;
+mod icmpecho;
 mod loader_errors;
 mod loader_maps;
 mod loader_progs;
@@ -9,6 +10,7 @@ mod loader_ring;
 mod loader_target;
 mod loader_uprobes;
 mod probe;
+mod skbrecv;
 mod tcpconnect;
 
 use super::case::Case;
@@ -23,6 +25,8 @@ const AREAS: &[&[Case]] = &[
     loader_target::CASES,
     asm::CASES,
     tcpconnect::CASES,
+    icmpecho::CASES,
+    skbrecv::CASES,
 ];
 
 fn all() -> impl Iterator<Item = &'static Case> {
