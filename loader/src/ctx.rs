@@ -32,6 +32,18 @@ impl Arch {
         }
     }
 
+    /// Where `struct pt_regs` has the argument of this number, from 1 to 6, of a system call at its entry: bytes from its start.
+    pub fn syscall_argument(self, number: u32) -> Option<u32> {
+        match (self, number) {
+            // r10: the instruction `syscall` keeps the address to return to in rcx.
+            (Self::X86_64, 4) => Some(56),
+            // orig_a0: the result is in a0 already.
+            (Self::Riscv64, 1) => Some(280),
+            (_, 1..=6) => self.register(&format!("arg{number}")),
+            _ => None,
+        }
+    }
+
     /// Where `struct pt_regs` has a register: arguments of a C function, its result, stack pointer, instruction pointer.
     fn register(self, word: &str) -> Option<u32> {
         let words: [&str; 9] = ["arg1", "arg2", "arg3", "arg4", "arg5", "arg6", "ret", "sp", "ip"];

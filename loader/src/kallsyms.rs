@@ -36,6 +36,45 @@ pub(crate) fn require(name: &str) -> Result<Symbol, Error> {
     Err(Error::NoSymbol { symbol: name.to_owned(), variants: symbol.variants })
 }
 
+/// Which of several names the kernel has a function of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The name at this index, and none before it.
+    Found(usize),
+    /// None of them.
+    None,
+    /// The list is empty, as it is for those who may not see it.
+    Hidden,
+}
+
+/// Which of these names is the first that the kernel has a function of.
+///
+/// # Errors
+/// When the list cannot be read.
+pub(crate) fn first_of(names: &[&str]) -> Result<Choice, Error> {
+    let cannot = |what: &str| format!("cannot {what} /proc/kallsyms");
+    let file = File::open("/proc/kallsyms").map_err(|error| Error::io(cannot("open"), error))?;
+    choose(BufReader::with_capacity(1 << 16, file), names).map_err(|error| Error::io(cannot("read"), error))
+}
+
+fn choose(mut list: impl BufRead, names: &[&str]) -> std::io::Result<Choice> {
+    let mut choice = Choice::Hidden;
+    let mut line = Vec::with_capacity(128);
+    while list.read_until(b'\n', &mut line)? != 0 {
+        let found = parse(&line).and_then(|(_, found)| names.iter().position(|name| name.as_bytes() == found));
+        choice = match (choice, found) {
+            // The list is long, and nothing comes before the first.
+            (_, Some(0)) => return Ok(Choice::Found(0)),
+            (Choice::Found(best), Some(index)) => Choice::Found(best.min(index)),
+            (_, Some(index)) => Choice::Found(index),
+            (Choice::Hidden, None) => Choice::None,
+            (choice, None) => choice,
+        };
+        line.clear();
+    }
+    Ok(choice)
+}
+
 /// Lines are `ffffffff81000000 T name` and, for modules, a tab and `[module]`.
 fn search(mut list: impl BufRead, name: &str) -> std::io::Result<Symbol> {
     let mut symbol = Symbol::default();
@@ -76,6 +115,14 @@ mod tests {
         assert_eq!(symbol.addresses, [0xffff_ffff_8100_0010, 0xffff_ffff_8100_0030]);
         assert_eq!(symbol.variants, ["tcp_close.isra.0"]);
         assert_eq!(search(LIST, "tcp").unwrap(), Symbol::default());
+    }
+
+    #[test]
+    fn the_first_name_that_is_there_is_chosen() {
+        assert_eq!(choose(LIST, &["tcp_close_state", "tcp_close"]).unwrap(), Choice::Found(0));
+        assert_eq!(choose(LIST, &["tcp_open", "tcp_close_state", "tcp_close"]).unwrap(), Choice::Found(1));
+        assert_eq!(choose(LIST, &["tcp", "tcp_clos"]).unwrap(), Choice::None);
+        assert_eq!(choose(&b""[..], &["tcp_close"]).unwrap(), Choice::Hidden);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod session;
 mod skb;
 pub mod skbrecv;
 mod stamp;
+pub mod syscall;
 pub mod tcpconnect;
 pub mod tool;
 
