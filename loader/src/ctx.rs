@@ -73,6 +73,12 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target) -> Result<u32
                 _ => argument(word).filter(|&n| n <= params).map(|n| (n - 1) * 8),
             }
         }
+        Attach::Tracepoint { category, name } if category == "syscalls" => match (name.split_at_checked(9), word) {
+            // struct syscall_trace_enter and syscall_trace_exit of kernel/trace/trace.h, the same for every call.
+            (Some(("sys_enter", _)), word) => argument(word).filter(|&n| n <= 6).map(|n| 16 + (n - 1) * 8),
+            (_, "ret") => Some(16),
+            _ => None,
+        },
         Attach::Tracepoint { category, name } => {
             target.tracepoint(category, name)?.field(word).map(|field| field.offset)
         }

@@ -37,7 +37,7 @@ pub use feature::{Feature, Known};
 pub use inventory::Inventory;
 pub use link::Link;
 pub use linked::Linked;
-pub use map::{Map, MapInfo, MapSpec, MapType, MapTypes, Maps, UpdateMode};
+pub use map::{Map, MapInfo, MapSpec, MapType, MapTypes, Maps, UpdateMode, undisturbed};
 pub use prog::{Attach, Prog, ProgInfo, ProgSpec, ProgType};
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
 pub use syscall::SyscallSymbol;

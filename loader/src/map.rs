@@ -9,6 +9,7 @@ use bpfkit_btf::{Builder, TypeId};
 
 use crate::feature::Feature;
 use crate::sys::bpf::{self, MapCreate};
+use crate::sys::process;
 use crate::target::Target;
 use crate::{Error, cpus};
 
@@ -187,7 +188,7 @@ impl MapSpec {
 /// Where it cannot be lifted, what the kernel said stands.
 pub(crate) fn with_memlock<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     match call() {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) && crate::sys::process::raise_memlock() => call(),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && process::raise_memlock() => call(),
         result => result,
     }
 }
@@ -401,6 +402,20 @@ impl AsFd for Map {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Reads maps that programs write to meanwhile, so that few of the programs' runs are missed.
+///
+/// While the kernel serves a lookup it runs no kprobe, uprobe or tracepoint program on that CPU (`bpf_disable_instrumentation`),
+/// and it may be made to wait there by the very tasks that are traced. So the lookups are made at real-time priority, where
+/// those cannot get between; without CAP_SYS_NICE they are made as they are. What is missed all the same, [`Link::missed`] tells.
+///
+/// [`Link::missed`]: crate::Link::missed
+pub fn undisturbed<T>(read: impl FnOnce() -> T) -> T {
+    let before = process::set_policy((libc::SCHED_FIFO, 1));
+    let result = read();
+    before.map(process::set_policy);
+    result
 }
 
 /// Maps by the names that code uses for them.

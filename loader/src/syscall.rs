@@ -45,7 +45,7 @@ impl Target {
             kallsyms::Choice::Found(index) => index == 0,
             kallsyms::Choice::Hidden => self.version() >= since,
             kallsyms::Choice::None => {
-                return Err(Error::NoSymbol { symbol: wrapped, hint: Some(format!("and no `{plain}` either")) });
+                return Err(Error::NoSymbol { symbol: format!("{wrapped} or {plain}"), variants: Vec::new() });
             }
         };
         Ok(SyscallSymbol { symbol: if is_wrapped { wrapped } else { plain }, wrapped: is_wrapped })

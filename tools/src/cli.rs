@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Chain;
 use crate::tool::{self, Tool};
-use crate::{Error, icmpecho, report, skbrecv, tcpconnect};
+use crate::{Error, icmpecho, report, skbrecv, tcpconnect, writehist};
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ pub enum Command {
     Skbrecv(skbrecv::Args),
     #[allow(missing_docs)]
     Tcpconnect(tcpconnect::Args),
+    #[allow(missing_docs)]
+    Writehist(writehist::Args),
 }
 
 impl Command {
@@ -36,6 +38,7 @@ impl Command {
             Self::Icmpecho(args) => args,
             Self::Skbrecv(args) => args,
             Self::Tcpconnect(args) => args,
+            Self::Writehist(args) => args,
         }
     }
 }

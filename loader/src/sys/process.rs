@@ -34,6 +34,22 @@ pub(crate) fn time_of_day(since_1970: u64) -> (u32, u32, u32) {
     (number(local.tm_hour), number(local.tm_min), number(local.tm_sec))
 }
 
+/// The calling thread's scheduling policy and its priority there.
+pub(crate) type Policy = (libc::c_int, libc::c_int);
+
+/// Sets the calling thread's policy and gives back the one it had; nothing where this process may not.
+pub(crate) fn set_policy((policy, priority): Policy) -> Option<Policy> {
+    let mut old = libc::sched_param { sched_priority: 0 };
+    let new = libc::sched_param { sched_priority: priority };
+    // SAFETY: the call takes and returns numbers.
+    let old_policy = unsafe { libc::sched_getscheduler(0) };
+    // SAFETY: the kernel writes to a structure that is borrowed for the call.
+    let asked = unsafe { libc::sched_getparam(0, &raw mut old) };
+    // SAFETY: the kernel reads a structure that is borrowed for the call.
+    let set = unsafe { libc::sched_setscheduler(0, policy, &raw const new) };
+    (old_policy >= 0 && asked == 0 && set == 0).then_some((old_policy, old.sched_priority))
+}
+
 /// Lifts the limit on locked memory, which maps and programs counted against before Linux 5.11: as far as this process may,
 /// which without CAP_SYS_RESOURCE is up to the hard limit. Says whether it is higher than it was.
 pub(crate) fn raise_memlock() -> bool {

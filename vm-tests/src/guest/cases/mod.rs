@@ -12,6 +12,7 @@ mod loader_uprobes;
 mod probe;
 mod skbrecv;
 mod tcpconnect;
+mod writehist;
 
 use super::case::Case;
 
@@ -27,6 +28,7 @@ const AREAS: &[&[Case]] = &[
     tcpconnect::CASES,
     icmpecho::CASES,
     skbrecv::CASES,
+    writehist::CASES,
 ];
 
 fn all() -> impl Iterator<Item = &'static Case> {
