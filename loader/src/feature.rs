@@ -44,6 +44,7 @@ features! {
     LargePrograms "large-programs" "programs of more than 4,096 instructions" 5 . 2;
     MapValue "map-value" "addresses of map values" 5 . 2;
     BoundedLoops "bounded-loops" "bounded loops" 5 . 3;
+    KernelBtf "kernel-btf" "types of its own" 5 . 4;
     ProbeReadKernel "probe-read-kernel" "bpf_probe_read_kernel" 5 . 5;
     Fentry "fentry" "fentry and fexit" 5 . 5;
     TracingLink "tracing-link" "fentry by BPF_LINK_CREATE" 5 . 19;

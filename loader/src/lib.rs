@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod attach;
+mod calibrate;
 mod check;
 pub mod clock;
 mod cpus;

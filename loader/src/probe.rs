@@ -16,6 +16,7 @@ use crate::target::Target;
 pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
     let pmu = |name: &str| Path::new("/sys/bus/event_source/devices").join(name).join("type").exists();
     match feature {
+        Feature::KernelBtf => Some(Path::new("/sys/kernel/btf/vmlinux").exists()),
         Feature::KprobePmu => Some(pmu("kprobe")),
         Feature::UprobePmu => Some(pmu("uprobe")),
         // A kernel that has them lists where they are set, in a directory that only root can read.

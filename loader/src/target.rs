@@ -1,12 +1,13 @@
 //! The kernel that programs are made for: the running one, or another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bpfkit_asm::{Helper, Version};
 use bpfkit_btf::{Btf, Field};
 
+use crate::calibrate::{Layout, calibrate};
 use crate::ctx::Arch;
 use crate::error::{Tried, chain};
 use crate::feature::{Feature, Known};
@@ -32,6 +33,8 @@ pub struct Target {
     tracefs: OnceLock<Result<Tracefs, String>>,
     features: Mutex<HashMap<Feature, (bool, Known)>>,
     helpers: Mutex<HashMap<(ProgType, u32), bool>>,
+    /// What was found by trying, by structure.
+    layouts: Mutex<BTreeMap<String, Result<Layout, String>>>,
     cleaned: OnceLock<()>,
 }
 
@@ -99,6 +102,7 @@ impl Target {
             tracefs: OnceLock::new(),
             features: Mutex::default(),
             helpers: Mutex::default(),
+            layouts: Mutex::default(),
             cleaned: OnceLock::new(),
         }
     }
@@ -226,6 +230,9 @@ impl Target {
         if let Some(path) = &self.btf_file {
             return Btf::from_file(path).map_err(|error| vec![("--btf".to_owned(), chain(&error))]);
         }
+        if self.without.contains(&Feature::KernelBtf) {
+            return Err(vec![(SYSFS_BTF.to_owned(), "it is to do without".to_owned())]);
+        }
         let release = kernel::release().unwrap_or_default();
         let mut tried = Tried::new();
         let mut attempt = |path: &Path, result: Result<Btf, bpfkit_btf::Error>| {
@@ -254,7 +261,29 @@ impl Target {
     /// # Errors
     /// As [`Target::btf`] and [`Btf::field`].
     pub fn field(&self, path: &str) -> Result<Field, Error> {
-        Ok(self.btf()?.field(path)?)
+        match self.btf() {
+            Ok(btf) => Ok(btf.field(path)?),
+            Err(Error::NoBtf(mut tried)) if self.is_running => self.calibrated(path).map_err(|why| {
+                tried.push(("by trying".to_owned(), why));
+                Error::NoBtf(tried)
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A member that was found by trying, without any types.
+    fn calibrated(&self, path: &str) -> Result<Field, String> {
+        let structure = path.split('.').next().unwrap_or_default();
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = layouts.entry(structure.to_owned()).or_insert_with(|| calibrate(structure, self));
+        let layout = known.as_ref().map_err(Clone::clone)?;
+        layout.field(path).ok_or_else(|| format!("{path} was not found"))
+    }
+
+    /// The structures whose members were found by trying, as there were no types.
+    pub fn calibrated_structures(&self) -> Vec<String> {
+        let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        layouts.iter().filter(|(_, layout)| layout.is_ok()).map(|(name, _)| name.clone()).collect()
     }
 
     /// The kernel's tracing directory.

@@ -76,6 +76,13 @@ pub fn choose<P: Probe>(
     let attempt = |probe: P| {
         probe.feature().map_or(Ok(()), |feature| target.require(feature))?;
         let attached = attach(probe)?;
+        if options.verbose {
+            for structure in target.calibrated_structures() {
+                report::say(format_args!(
+                    "there are no types, so struct {structure} was looked into to find its members"
+                ));
+            }
+        }
         attached.tell(options, &probe.name(), started);
         Ok(attached)
     };

@@ -4,6 +4,7 @@ pub(crate) mod bpf;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod perf;
+pub(crate) mod ping;
 pub(crate) mod process;
 
 use std::io;

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "icmpecho::kprobe", run: |ctx| end_to_end(ctx, "kprobe", &[]) },
     Case { name: "icmpecho::kprobe_tracefs", run: |ctx| end_to_end(ctx, "kprobe", &["--without", "kprobe-pmu"]) },
     Case { name: "icmpecho::kprobe_old_kernel", run: old_kernel },
+    Case { name: "icmpecho::kprobe_without_types", run: without_types },
     Case { name: "icmpecho::fentry", run: |ctx| end_to_end(ctx, "fentry", &[]) },
     Case { name: "icmpecho::cpu_is_the_one_that_served", run: cpu },
     Case { name: "icmpecho::family", run: family },
@@ -62,6 +63,14 @@ fn old_kernel(ctx: &mut Ctx) -> CaseResult {
     let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
     let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
     end_to_end(ctx, "kprobe", &options)
+}
+
+/// Where nothing tells the offsets they are found by pings of the tool's own.
+fn without_types(ctx: &mut Ctx) -> CaseResult {
+    end_to_end(ctx, "kprobe", &["--without", "kernel-btf"])?;
+    let tool = Tool::start(ctx, "icmpecho", &["--without", "kernel-btf"])?;
+    ensure!(tool.said.contains("struct sk_buff was looked into"), "{}", tool.said);
+    Ok(())
 }
 
 fn cpu(ctx: &mut Ctx) -> CaseResult {

@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case { name: "loader::field_offsets_are_the_running_kernels", run: field },
     Case { name: "loader::sizes_and_alternatives_come_from_btf", run: sizes },
     Case { name: "loader::tracepoint_layout_is_the_same_in_tracefs_and_btf", run: layouts },
+    Case { name: "loader::members_are_found_without_types_where_the_types_have_them", run: calibration },
     Case { name: "loader::features_are_there_since_their_version", run: features },
     Case { name: "loader::features_can_be_done_without", run: without },
     Case { name: "loader::tracefs_is_mounted_for_the_loader_alone", run: unmounted },
@@ -53,6 +54,28 @@ fn sizes(ctx: &mut Ctx) -> Result<(), Failure> {
     let state = target.field("task_struct.__state|task_struct.state")?;
     let name = if target.version() >= Version::new(5, 14) { "__state" } else { "state" };
     ensure!(state.path.ends_with(&format!("task_struct.{name}")), "{} in {}", state.path, target.version());
+    Ok(())
+}
+
+fn calibration(ctx: &mut Ctx) -> Result<(), Failure> {
+    let target = ctx.target()?;
+    if let Err(error) = target.require(Feature::Kprobes) {
+        skip!("{error}");
+    }
+    if target.btf().is_err() {
+        skip!("there is no BTF to compare with");
+    }
+    let blind = Target::builder().without(Feature::KernelBtf).running()?;
+    ensure!(blind.btf().is_err());
+    let sock = ["addrpair", "daddr", "rcv_saddr", "portpair", "dport", "num", "family", "v6_daddr", "v6_rcv_saddr"];
+    let sock = sock.map(|member| format!("sock.__sk_common.skc_{member}"));
+    let skb = ["head", "data", "transport_header", "network_header"].map(|member| format!("sk_buff.{member}"));
+    for path in sock.iter().chain(&skb) {
+        let (found, known) = (blind.field(path)?, target.field(path)?);
+        ensure_eq!((found.offset, found.size), (known.offset, known.size), "{path}");
+    }
+    let error = blind.field("task_struct.comm").map(drop).map_err(|error| error.to_string());
+    ensure!(error.as_ref().is_err_and(|error| error.contains("cannot be found by trying")), "{error:?}");
     Ok(())
 }
 

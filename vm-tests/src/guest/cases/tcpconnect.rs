@@ -15,6 +15,9 @@ pub const CASES: &[Case] = &[
     Case { name: "tcpconnect::kprobe", run: |ctx| end_to_end(ctx, "kprobe", &[]) },
     Case { name: "tcpconnect::kprobe_tracefs", run: |ctx| end_to_end(ctx, "kprobe", &["--without", "kprobe-pmu"]) },
     Case { name: "tcpconnect::kprobe_old_kernel", run: old_kernel },
+    Case { name: "tcpconnect::kprobe_without_types", run: without_types },
+    Case { name: "tcpconnect::old_kernel_without_types", run: old_kernel_without_types },
+    Case { name: "tcpconnect::tracepoint_without_types", run: tracepoint_without_types },
     Case { name: "tcpconnect::fentry", run: |ctx| end_to_end(ctx, "fentry", &[]) },
     Case { name: "tcpconnect::tracepoint", run: |ctx| end_to_end(ctx, "tracepoint", &[]) },
     Case { name: "tcpconnect::auto", run: auto },
@@ -129,6 +132,28 @@ fn old_kernel(ctx: &mut Ctx) -> CaseResult {
     let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
     let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
     end_to_end(ctx, "kprobe", &options)
+}
+
+/// Where nothing tells the offsets they are found by connections of the tool's own, and everything is shown as ever.
+fn without_types(ctx: &mut Ctx) -> CaseResult {
+    end_to_end(ctx, "kprobe", &["--without", "kernel-btf"])?;
+    let tool = Tool::start(ctx, "tcpconnect", &["--probe", "kprobe", "--without", "kernel-btf"])?;
+    ensure!(tool.said.contains("struct sock was looked into"), "{}", tool.said);
+    Ok(())
+}
+
+fn old_kernel_without_types(ctx: &mut Ctx) -> CaseResult {
+    let without = ["kernel-btf", "kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
+    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
+    end_to_end(ctx, "kprobe", &options)
+}
+
+/// The tracepoint needs none.
+fn tracepoint_without_types(ctx: &mut Ctx) -> CaseResult {
+    end_to_end(ctx, "tracepoint", &["--without", "kernel-btf"])?;
+    let tool = Tool::start(ctx, "tcpconnect", &["--probe", "tracepoint", "--without", "kernel-btf"])?;
+    ensure!(!tool.said.contains("looked into"), "{}", tool.said);
+    Ok(())
 }
 
 fn auto(ctx: &mut Ctx) -> CaseResult {
