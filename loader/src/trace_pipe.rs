@@ -78,7 +78,9 @@ fn parse(line: &str) -> Option<Printed<'_>> {
         let (head, rest) = rest.split_once(": ")?;
         let (word, text) = rest.split_once(": ")?;
         let is_ours = word == "bpf_trace_printk" || word == "0" || word.starts_with("0x");
-        let (seconds, micros) = head.split_whitespace().last()?.split_once('.')?;
+        // Flags and time, and nothing else.
+        let (_, time) = head.split_once(' ').filter(|(flags, time)| !flags.is_empty() && !time.trim().contains(' '))?;
+        let (seconds, micros) = time.trim().split_once('.')?;
         let digits = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
         let time = digits(seconds)?.checked_mul(1_000_000)?.checked_add(digits(micros)?)?.checked_mul(1_000)?;
         (is_ours && micros.len() == 6).then_some(Printed { cpu: u32::try_from(digits(cpu)?).ok()?, time, text })
