@@ -70,6 +70,13 @@ pub enum Error {
         /// What was tried.
         tried: Tried,
     },
+    /// A file is not the program or library that it should be.
+    NotElf {
+        /// The file.
+        path: String,
+        /// What it is instead.
+        why: String,
+    },
     /// A file of the kernel does not read as it should.
     Format {
         /// The file.
@@ -129,6 +136,7 @@ impl fmt::Display for Error {
                 write!(f, "cannot attach {what}")?;
                 tried.iter().try_for_each(|(how, why)| write!(f, "; {how}: {why}"))
             }
+            Self::NotElf { path, why } => write!(f, "cannot find functions in {path}: {why}"),
             Self::Format { path, found } => write!(f, "{path} is not as it should be: found {found:?}"),
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::error::Tried;
-use crate::prog::Prog;
+use crate::prog::{Attach, Prog};
 use crate::tracefs::TextProbe;
 
 /// A program at its place. Dropping it detaches the program.
@@ -18,13 +18,20 @@ pub struct Link {
     _events: Vec<OwnedFd>,
     _text: Option<TextProbe>,
     prog: Prog,
+    place: Attach,
     how: &'static str,
     tried: Tried,
 }
 
 impl Link {
     pub(crate) fn new(prog: Prog, events: Vec<OwnedFd>, how: &'static str, tried: Tried) -> Self {
-        Self { _events: events, _text: None, prog, how, tried }
+        let place = prog.spec.attach.clone();
+        Self { _events: events, _text: None, prog, place, how, tried }
+    }
+
+    pub(crate) fn at(mut self, place: &Attach) -> Self {
+        self.place = place.clone();
+        self
     }
 
     pub(crate) fn with_text(mut self, text: TextProbe) -> Self {
@@ -47,8 +54,15 @@ impl Link {
         &self.prog
     }
 
-    /// How often the kernel could not run it, where the kernel tells: a return probe that had no room for another call
-    /// under way, or a program that was running already.
+    /// How often the kernel could not run the programs of these links, as far as it tells. A program that is attached at many
+    /// places has one count, which is taken once.
+    pub fn missed_by(links: &[Self]) -> u64 {
+        let is_first = |&(n, link): &(usize, &Self)| links[..n].iter().all(|other| !other.prog.is_same(&link.prog));
+        links.iter().enumerate().filter(is_first).filter_map(|(_, link)| link.missed()).sum()
+    }
+
+    /// How often the kernel could not run its program, wherever that is attached, where the kernel tells: a return probe that had
+    /// no room for another call under way, or a program that was running already.
     pub fn missed(&self) -> Option<u64> {
         let fdinfo = |fd: i32| fs::read_to_string(PathBuf::from(format!("/proc/self/fdinfo/{fd}"))).ok();
         let line = |text: &str, key: &str| {
@@ -62,7 +76,7 @@ impl Link {
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: by {}", self.prog.spec.attach, self.how)?;
+        write!(f, "{}: by {}", self.place, self.how)?;
         self.tried.iter().try_for_each(|(how, why)| write!(f, "; not by {how}: {why}"))
     }
 }

@@ -202,7 +202,7 @@ impl Linked {
             result => (input, result),
         };
         match result {
-            Ok(fd) => Ok(Prog { fd, spec: self.spec }),
+            Ok(fd) => Ok(Prog { fd: fd.into(), spec: self.spec.into() }),
             Err(error) => Err(self.rejected(attributes, input, error)),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bpfkit_asm::{Asm, Code, Insn};
 
@@ -103,6 +104,11 @@ impl Attach {
         }
     }
 
+    /// Whether it is at the return of a function, by a probe.
+    pub(crate) fn is_return(&self) -> bool {
+        matches!(self, Self::Kretprobe { .. } | Self::Uretprobe { .. })
+    }
+
     /// `enum bpf_attach_type`, for the types that have one.
     pub(crate) fn expected(&self) -> u32 {
         match self {
@@ -120,6 +126,8 @@ impl fmt::Display for Attach {
             Self::Kprobe { symbol, offset: 0 } => write!(f, "kprobe on {symbol}"),
             Self::Kprobe { symbol, offset } => write!(f, "kprobe on {symbol}+{offset}"),
             Self::Kretprobe { symbol } => write!(f, "kretprobe on {symbol}"),
+            Self::Uprobe { path, offset: 0 } => write!(f, "uprobe on {}", path.display()),
+            Self::Uretprobe { path, offset: 0 } => write!(f, "uretprobe on {}", path.display()),
             Self::Uprobe { path, offset } => write!(f, "uprobe on {}+{offset:#x}", path.display()),
             Self::Uretprobe { path, offset } => write!(f, "uretprobe on {}+{offset:#x}", path.display()),
             Self::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
@@ -181,11 +189,21 @@ impl ProgSpec {
     }
 }
 
-/// A program of the kernel. It lives as long as this or a link.
-#[derive(Debug)]
+/// A program of the kernel. It lives as long as this, a clone, which is another handle of the same program, or a link.
+#[derive(Clone, Debug)]
 pub struct Prog {
-    pub(crate) fd: OwnedFd,
-    pub(crate) spec: ProgSpec,
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) spec: Arc<ProgSpec>,
+}
+
+/// Whose calls a program is to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tasks {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of one process; what it forks is not of it. Others run as fast as if there were no probe. Only uprobes know this.
+    Process(u32),
 }
 
 /// What the kernel says of a program.
@@ -248,7 +266,27 @@ impl Prog {
     /// # Errors
     /// Each way that was tried, and why it failed.
     pub fn attach(self, target: &Target) -> Result<Link, Error> {
-        attach::attach(self, target)
+        let place = self.spec.attach.clone();
+        self.attach_to(&place, Tasks::All, target)
+    }
+
+    /// Attaches it to another place of the same kind than its description says; it may be at many at the same time.
+    ///
+    /// # Errors
+    /// A place for another type of program, or which cannot be kept to one process; each way that was tried, and why it failed.
+    pub fn attach_to(&self, place: &Attach, tasks: Tasks, target: &Target) -> Result<Link, Error> {
+        if place.prog_type() != self.spec.attach.prog_type() || place.expected() != self.spec.attach.expected() {
+            return Err(attach::misplaced(
+                place,
+                &format!("`{}` is a program for a {}", self.spec.name, self.spec.attach),
+            ));
+        }
+        Ok(attach::attach(self.clone(), place, tasks, target)?.at(place))
+    }
+
+    /// Whether both are handles of one program of the kernel.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.fd, &other.fd)
     }
 }
 

@@ -7,22 +7,32 @@ mod trace;
 use crate::Error;
 use crate::error::{Tried, chain};
 use crate::link::Link;
-use crate::prog::{Attach, Prog};
+use crate::prog::{Attach, Prog, Tasks};
 use crate::target::Target;
 
-/// Attaches a program where its description says.
-pub(crate) fn attach(prog: Prog, target: &Target) -> Result<Link, Error> {
-    match prog.spec.attach.clone() {
-        Attach::None => Err(failed(&prog.spec.attach, vec![("attaching".to_owned(), "it belongs nowhere".to_owned())])),
-        Attach::Kprobe { symbol, offset } => probe::kernel(prog, target, &symbol, offset, false),
-        Attach::Kretprobe { symbol } => probe::kernel(prog, target, &symbol, 0, true),
-        Attach::Uprobe { path, offset } => probe::user(prog, target, &path, offset, false),
-        Attach::Uretprobe { path, offset } => probe::user(prog, target, &path, offset, true),
-        Attach::Tracepoint { category, name } => trace::tracepoint(prog, target, &category, &name),
-        Attach::RawTracepoint { name } => trace::raw_tracepoint(prog, &name),
-        Attach::Fentry { .. } | Attach::Fexit { .. } => trace::tracing(prog),
-        Attach::PerfEvent { hertz } => perf_event::cpu_clock(prog, hertz),
+/// Attaches a program to a place of its kind.
+pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) -> Result<Link, Error> {
+    let is_user = matches!(place, Attach::Uprobe { .. } | Attach::Uretprobe { .. });
+    if tasks != Tasks::All && !is_user {
+        return Err(misplaced(place, "only uprobes can be kept to one process"));
     }
+    match place {
+        Attach::None => Err(misplaced(place, "it belongs nowhere")),
+        Attach::Kprobe { symbol, offset } => probe::kernel(prog, target, place, symbol, *offset),
+        Attach::Kretprobe { symbol } => probe::kernel(prog, target, place, symbol, 0),
+        Attach::Uprobe { path, offset } | Attach::Uretprobe { path, offset } => {
+            probe::user(prog, target, place, tasks, path, *offset)
+        }
+        Attach::Tracepoint { category, name } => trace::tracepoint(prog, target, category, name),
+        Attach::RawTracepoint { name } => trace::raw_tracepoint(prog, name),
+        Attach::Fentry { .. } | Attach::Fexit { .. } => trace::tracing(prog),
+        Attach::PerfEvent { hertz } => perf_event::cpu_clock(prog, *hertz),
+    }
+}
+
+/// A place where a program cannot be at all.
+pub(crate) fn misplaced(place: &Attach, why: &str) -> Error {
+    failed(place, vec![("attaching".to_owned(), why.to_owned())])
 }
 
 fn failed(attach: &Attach, tried: Tried) -> Error {

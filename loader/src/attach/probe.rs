@@ -1,13 +1,15 @@
 //! kprobes and uprobes: by the PMU that perf has for them (Linux 4.17), else by text in tracefs.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::Tried;
 use crate::feature::Feature;
 use crate::link::Link;
-use crate::prog::Prog;
+use crate::prog::{Attach, Prog, Tasks};
 use crate::sys::perf;
 use crate::target::Target;
 use crate::{Error, kallsyms};
@@ -36,7 +38,8 @@ fn connect(prog: &Prog, event: OwnedFd) -> Result<OwnedFd, Error> {
 }
 
 /// At a kernel function.
-pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_return: bool) -> Result<Link, Error> {
+pub(super) fn kernel(prog: Prog, target: &Target, at: &Attach, symbol: &str, offset: u64) -> Result<Link, Error> {
+    let at_return = at.is_return();
     target.remove_stale_probes();
     let mut tried = Tried::new();
     if target.has(Feature::KprobePmu) {
@@ -57,7 +60,7 @@ pub(super) fn kernel(prog: Prog, target: &Target, symbol: &str, offset: u64, at_
         _ if offset == 0 => symbol.to_owned(),
         _ => format!("{symbol}+{offset}"),
     };
-    by_text(prog, target, "kprobe", at_return, &place, tried)
+    by_text(prog, target, at, Tasks::All, &place, tried)
 }
 
 fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> {
@@ -65,7 +68,7 @@ fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> 
     let config = if at_return { return_mask } else { 0 };
     let what = format!("cannot probe {symbol}");
     let name = CString::new(symbol).map_err(|error| Error::io(&what, error.into()))?;
-    let result = match perf::probe(kind, config, &name, offset) {
+    let result = match perf::probe(kind, config, &name, offset, Tasks::All) {
         // From Linux 6.6 on a name that several functions have is refused; the first of them is meant.
         Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
             match kallsyms::find(symbol)?.addresses.first() {
@@ -79,7 +82,14 @@ fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> 
 }
 
 /// At a place in a file.
-pub(super) fn user(prog: Prog, target: &Target, path: &Path, offset: u64, at_return: bool) -> Result<Link, Error> {
+pub(super) fn user(
+    prog: Prog,
+    target: &Target,
+    at: &Attach,
+    tasks: Tasks,
+    path: &Path,
+    offset: u64,
+) -> Result<Link, Error> {
     target.remove_stale_probes();
     let mut tried = Tried::new();
     if target.has(Feature::UprobePmu) {
@@ -87,8 +97,8 @@ pub(super) fn user(prog: Prog, target: &Target, path: &Path, offset: u64, at_ret
             let what = format!("cannot probe {}+{offset:#x}", path.display());
             let name =
                 CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| Error::io(&what, error.into()))?;
-            let config = if at_return { return_mask } else { 0 };
-            perf::probe(kind, config, &name, offset).map_err(|error| Error::privileged(what, error))
+            let config = if at.is_return() { return_mask } else { 0 };
+            perf::probe(kind, config, &name, offset, tasks).map_err(|error| Error::privileged(what, error))
         });
         match event.and_then(|event| connect(&prog, event)) {
             Ok(event) => return Ok(Link::new(prog, vec![event], "perf PMU uprobe", tried)),
@@ -98,23 +108,40 @@ pub(super) fn user(prog: Prog, target: &Target, path: &Path, offset: u64, at_ret
     } else {
         tried.push(("perf PMU uprobe".to_owned(), "the kernel has none".to_owned()));
     }
-    let place = format!("{}:{offset:#x}", path.display());
-    by_text(prog, target, "uprobe", at_return, &place, tried)
+    let (plain, _open) = plain_path(path)?;
+    by_text(prog, target, at, tasks, &format!("{plain}:{offset:#x}"), tried)
+}
+
+/// A path that the text of uprobe_events can hold: it is divided at white space, ends at `#`, and gives `:` and `(` a meaning.
+/// Any other file is named by a descriptor, which lives as long as the second value.
+fn plain_path(path: &Path) -> Result<(String, Option<File>), Error> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-,@=%~".contains(c);
+    if let Some(text) = path.to_str()
+        && text.chars().all(is_plain)
+    {
+        return Ok((text.to_owned(), None));
+    }
+    let file = File::options().read(true).custom_flags(libc::O_PATH).open(path);
+    let file = file.map_err(|error| Error::privileged(format!("cannot open {}", path.display()), error))?;
+    Ok((format!("/proc/self/fd/{}", file.as_raw_fd()), Some(file)))
 }
 
 fn by_text(
     prog: Prog,
     target: &Target,
-    kind: &'static str,
-    at_return: bool,
+    at: &Attach,
+    tasks: Tasks,
     place: &str,
     mut tried: Tried,
 ) -> Result<Link, Error> {
-    let how = if kind == "kprobe" { "tracefs kprobe_events" } else { "tracefs uprobe_events" };
+    let (kind, how) = match at {
+        Attach::Uprobe { .. } | Attach::Uretprobe { .. } => ("uprobe", "tracefs uprobe_events"),
+        _ => ("kprobe", "tracefs kprobe_events"),
+    };
     let attempt = || {
         let tracefs = target.tracefs()?;
-        let text = tracefs.set_probe(kind, at_return, place)?;
-        let event = perf::tracepoint(text.id(tracefs)?);
+        let text = tracefs.set_probe(kind, at.is_return(), place)?;
+        let event = perf::tracepoint(text.id(tracefs)?, tasks);
         let event = event.map_err(|error| Error::privileged(format!("cannot open the event of {place}"), error))?;
         Ok((connect(&prog, event)?, text))
     };
@@ -122,7 +149,26 @@ fn by_text(
         Ok((event, text)) => Ok(Link::new(prog, vec![event], how, tried).with_text(text)),
         Err(error) => {
             tried.push(super::entry(how, &error));
-            Err(super::failed(&prog.spec.attach, tried))
+            Err(super::failed(at, tried))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_text_cannot_hold_is_named_by_a_descriptor() {
+        assert!(
+            matches!(plain_path(Path::new("/usr/lib/libc-2.31.so")), Ok((path, None)) if path == "/usr/lib/libc-2.31.so")
+        );
+        let directory = std::env::temp_dir().join(format!("bpfkit plain:#({})\n", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let (text, open) = plain_path(&directory).unwrap();
+        let found = std::fs::canonicalize(&text).unwrap();
+        std::fs::remove_dir(&directory).unwrap();
+        assert!(open.is_some() && found == directory, "{text}");
+        assert!(plain_path(Path::new("/no such file")).unwrap_err().to_string().contains("/no such file"));
     }
 }

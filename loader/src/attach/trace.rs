@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use crate::Error;
 use crate::error::Tried;
 use crate::link::Link;
-use crate::prog::Prog;
+use crate::prog::{Prog, Tasks};
 use crate::sys::{bpf, perf};
 use crate::target::Target;
 
@@ -14,7 +14,7 @@ use crate::target::Target;
 pub(super) fn tracepoint(prog: Prog, target: &Target, category: &str, name: &str) -> Result<Link, Error> {
     let what = format!("cannot attach to the tracepoint {category}:{name}");
     let id = target.tracefs()?.id(category, name)?;
-    let event = perf::tracepoint(id).map_err(|error| Error::privileged(&what, error))?;
+    let event = perf::tracepoint(id, Tasks::All).map_err(|error| Error::privileged(&what, error))?;
     perf::set_bpf(event.as_fd(), prog.as_fd()).map_err(|error| Error::privileged(&what, error))?;
     perf::enable(event.as_fd()).map_err(|error| Error::privileged(&what, error))?;
     Ok(Link::new(prog, vec![event], "perf tracepoint", Tried::new()))

@@ -5,7 +5,9 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use super::process::raise_descriptors;
 use super::retry;
+use crate::prog::Tasks;
 
 /// `struct perf_event_attr` of include/uapi/linux/perf_event.h, as long as it was in Linux 4.1 (PERF_ATTR_SIZE_VER5).
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,19 +50,26 @@ const FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const IOC_ENABLE: libc::c_ulong = 0x2400;
 const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
-fn open(attributes: Attributes, pid: libc::pid_t, cpu: u32) -> io::Result<OwnedFd> {
+/// An event of these tasks: of everybody's on one CPU, or of one process on all. Where descriptors have run out, there may be more.
+fn open(attributes: Attributes, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd> {
+    let (pid, cpu) = match tasks {
+        Tasks::All => (-1, cpu.cast_signed()),
+        Tasks::Process(pid) => (libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?, -1),
+    };
     let attributes = Attributes { size: SIZE, ..attributes };
-    let fd = retry(|| {
+    let attempt = || {
         // SAFETY: the kernel reads a structure that is borrowed for the call. Addresses in it are of strings that the callers
         // borrow until the call has returned.
-        let fd = unsafe {
-            libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu.cast_signed(), -1, FD_CLOEXEC)
-        };
+        let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, -1, FD_CLOEXEC) };
         match RawFd::try_from(fd) {
             Ok(fd) if fd >= 0 => Ok(fd),
             _ => Err(io::Error::last_os_error()),
         }
-    })?;
+    };
+    let fd = match retry(attempt) {
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) && raise_descriptors() => retry(attempt)?,
+        result => result?,
+    };
     // SAFETY: the kernel has just opened it, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -78,24 +87,24 @@ pub(crate) fn bpf_output(cpu: u32, watermark: u32) -> io::Result<OwnedFd> {
         clockid: libc::CLOCK_MONOTONIC,
         ..Default::default()
     };
-    open(attributes, -1, cpu)
+    open(attributes, Tasks::All, cpu)
 }
 
-/// A tracepoint by its id in tracefs, everywhere.
-pub(crate) fn tracepoint(id: u64) -> io::Result<OwnedFd> {
+/// A tracepoint by its id in tracefs, or a probe that is one.
+pub(crate) fn tracepoint(id: u64, tasks: Tasks) -> io::Result<OwnedFd> {
     let attributes = Attributes { kind: TYPE_TRACEPOINT, config: id, sample_period: 1, ..Default::default() };
-    open(attributes, -1, 0)
+    open(attributes, tasks, 0)
 }
 
 /// A function or a place in a file, through the PMU `kind`; `config` tells entry from return.
-pub(crate) fn probe(kind: u32, config: u64, name: &CStr, offset: u64) -> io::Result<OwnedFd> {
+pub(crate) fn probe(kind: u32, config: u64, name: &CStr, offset: u64, tasks: Tasks) -> io::Result<OwnedFd> {
     let config1 = name.as_ptr().expose_provenance() as u64;
-    open(Attributes { kind, config, config1, config2: offset, ..Default::default() }, -1, 0)
+    open(Attributes { kind, config, config1, config2: offset, ..Default::default() }, tasks, 0)
 }
 
 /// A function by its address, through the PMU `kind`.
 pub(crate) fn probe_address(kind: u32, config: u64, address: u64) -> io::Result<OwnedFd> {
-    open(Attributes { kind, config, config2: address, ..Default::default() }, -1, 0)
+    open(Attributes { kind, config, config2: address, ..Default::default() }, Tasks::All, 0)
 }
 
 /// A clock that ticks `hertz` times a second on one CPU.
@@ -107,7 +116,7 @@ pub(crate) fn cpu_clock(cpu: u32, hertz: u64) -> io::Result<OwnedFd> {
         flags: FLAG_FREQ,
         ..Default::default()
     };
-    open(attributes, -1, cpu)
+    open(attributes, Tasks::All, cpu)
 }
 
 /// Lets a program run at each event.

@@ -53,15 +53,26 @@ pub(crate) fn set_policy((policy, priority): Policy) -> Option<Policy> {
 /// Lifts the limit on locked memory, which maps and programs counted against before Linux 5.11: as far as this process may,
 /// which without CAP_SYS_RESOURCE is up to the hard limit. Says whether it is higher than it was.
 pub(crate) fn raise_memlock() -> bool {
+    raise(libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY)
+}
+
+/// Lifts the limit on open descriptors, of which each probe takes one, likewise; 1,048,576 are the most that Linux has unless told
+/// otherwise (sysctl fs.nr_open).
+pub(crate) fn raise_descriptors() -> bool {
+    raise(libc::RLIMIT_NOFILE, 1 << 20)
+}
+
+/// Raises a limit to `most`, or to the hard limit. Whether it is higher than it was.
+fn raise(resource: libc::__rlimit_resource_t, most: libc::rlim_t) -> bool {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes to a structure that is borrowed for the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut old) } != 0 {
+    if unsafe { libc::getrlimit(resource, &raw mut old) } != 0 {
         return false;
     }
-    [libc::RLIM_INFINITY, old.rlim_max].into_iter().filter(|&most| old.rlim_cur < most).any(|most| {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    [(most, most.max(old.rlim_max)), (old.rlim_max, old.rlim_max)].into_iter().any(|(soft, hard)| {
+        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
         // SAFETY: the kernel reads a structure that is borrowed for the call.
-        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) == 0 }
+        old.rlim_cur < soft && unsafe { libc::setrlimit(resource, &raw const limit) == 0 }
     })
 }
 

@@ -1,0 +1,219 @@
+//! Files that processes have mapped to run them: programs and libraries, in whatever root directory or mount namespace the
+//! process lives, and even after they were deleted or replaced.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::elf::{Elf, FileId};
+
+/// A file of which a process runs a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// The process.
+    pub pid: u32,
+    /// Its path as the kernel shows it: from the root of the reader or of the process. It may have gone, or be another file's now.
+    pub path: PathBuf,
+    /// Whether the kernel says that it was deleted.
+    pub is_deleted: bool,
+    /// The mapping, as the kernel writes it: `7f1234560000-7f1234580000`.
+    range: String,
+    /// The device and the inode of the mapping, which on some file systems (btrfs, overlayfs) are not those of stat(2).
+    inode: (u32, u32, u64),
+}
+
+/// The processes that there are, but for the kernel's own threads where that can be told at no cost.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn processes() -> Result<Vec<u32>, Error> {
+    let cannot = |error| Error::io("cannot list the processes in /proc", error);
+    let pid = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => Ok(entry.file_name().to_str().and_then(|name| name.parse().ok())),
+        Err(error) => Err(cannot(error)),
+    };
+    fs::read_dir("/proc").map_err(cannot)?.filter_map(|entry| pid(entry).transpose()).collect()
+}
+
+impl MappedFile {
+    /// The files of which a process runs a part, and whose name (the last part of the path) is `wanted`: each once. A process that
+    /// has ended has none.
+    ///
+    /// # Errors
+    /// When the kernel does not let this process look.
+    pub fn of(pid: u32, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Self>, Error> {
+        let maps = match fs::read(format!("/proc/{pid}/maps")) {
+            Ok(maps) => maps,
+            Err(error) if is_gone(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(Error::privileged(format!("cannot read /proc/{pid}/maps"), error)),
+        };
+        Ok(parse(pid, &maps, wanted))
+    }
+
+    /// Opens the very file that is mapped.
+    ///
+    /// The kernel has a link to it (Linux 4.3), which works for whoever may look at all processes. Else it is looked for at its
+    /// path, in this root directory and in that of the process, and has to be the same inode.
+    ///
+    /// # Errors
+    /// When the process has ended meanwhile, and when neither way leads to the file.
+    pub fn open(&self) -> Result<Elf, Error> {
+        let link = PathBuf::from(format!("/proc/{}/map_files/{}", self.pid, self.range));
+        let elf = match Elf::open(&link) {
+            Ok(elf) => elf,
+            Err(error) => self.open_by_path().map_err(|_| error)?,
+        };
+        Ok(elf.named(self.to_string()))
+    }
+
+    /// Which file [`MappedFile::open`] would open, without opening it.
+    pub fn id(&self) -> Option<FileId> {
+        let link = fs::metadata(format!("/proc/{}/map_files/{}", self.pid, self.range));
+        let id = link.ok().map(|metadata| FileId::of(&metadata));
+        id.or_else(|| self.open_by_path().ok().map(|elf| elf.id()))
+    }
+
+    fn open_by_path(&self) -> Result<Elf, Error> {
+        let mut refused = None;
+        let below = self.path.strip_prefix("/").unwrap_or(&self.path);
+        for path in [self.path.clone(), Path::new(&format!("/proc/{}/root", self.pid)).join(below)] {
+            match Elf::open(&path) {
+                Ok(elf) if self.is(elf.id()) => return Ok(elf),
+                Ok(_) => refused = None,
+                Err(error) => refused = Some(error),
+            }
+        }
+        let replaced = || Error::NotElf { path: self.to_string(), why: "its path is another file's now".to_owned() };
+        Err(refused.unwrap_or_else(replaced))
+    }
+
+    fn is(&self, id: FileId) -> bool {
+        let (major, minor, ino) = self.inode;
+        id == FileId { dev: libc::makedev(major, minor), ino }
+    }
+}
+
+/// The path, and whose it is where others may mean another file by it.
+impl std::fmt::Display for MappedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let deleted = if self.is_deleted { ", deleted" } else { "" };
+        write!(f, "{} (process {}{deleted})", self.path.display(), self.pid)
+    }
+}
+
+/// A process that ended while one looked at it.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// Reads lines such as `7f1234560000-7f1234580000 r-xp 00026000 08:01 1234  /usr/lib/libc.so.6 (deleted)`.
+fn parse(pid: u32, maps: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<MappedFile> {
+    let mut files: Vec<MappedFile> = Vec::new();
+    for line in maps.split(|&byte| byte == b'\n') {
+        // What is before the path has no slash, so that most lines are dismissed by their last word.
+        let Some(start) = line.iter().position(|&byte| byte == b'/') else { continue };
+        let (fields, path) = line.split_at(start);
+        let (path, is_deleted) = match path.strip_suffix(b" (deleted)") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        if !wanted(name) {
+            continue;
+        }
+        let Some((range, inode)) = fields_of(fields) else { continue };
+        if files.iter().all(|file| file.inode != inode) {
+            let path = PathBuf::from(OsStr::from_bytes(&unescape(path)));
+            files.push(MappedFile { pid, path, is_deleted, range, inode });
+        }
+    }
+    files
+}
+
+/// Range, device and inode of a mapping that may be run.
+fn fields_of(fields: &[u8]) -> Option<(String, (u32, u32, u64))> {
+    let mut words = std::str::from_utf8(fields).ok()?.split_ascii_whitespace();
+    let (range, rights, device) = (words.next()?, words.next()?, words.nth(1)?);
+    let (major, minor) = device.split_once(':')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    let inode = words.next()?.parse().ok()?;
+    rights.contains('x').then_some((range.to_owned(), (number(major)?, number(minor)?, inode)))
+}
+
+/// The kernel writes a line feed in a path as `\012`, and nothing else that way.
+fn unescape(path: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, tail @ ..] = rest {
+        let (byte, after) = rest.strip_prefix(b"\\012").map_or((*first, tail), |after| (b'\n', after));
+        plain.push(byte);
+        rest = after;
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPS: &[u8] = b"\
+55d0c0a00000-55d0c0b00000 r-xp 00012000 08:01 1234                       /usr/bin/cat\n\
+7f0000000000-7f0000001000 r--p 00000000 fe:0a 77                         /usr/lib/libc.so.6\n\
+7f0000001000-7f0000002000 r-xp 00001000 fe:0a 77                         /usr/lib/libc.so.6\n\
+7f0000002000-7f0000003000 r-xp 00002000 fe:0a 77                         /usr/lib/libc.so.6\n\
+7f0000004000-7f0000005000 r-xp 00000000 00:1f 99                         /odd \\012dir/libc.so.6 (deleted)\n\
+7ffc00000000-7ffc00001000 r-xp 00000000 00:00 0                          [vdso]\n";
+
+    fn libc(name: &[u8]) -> bool {
+        name == b"libc.so.6"
+    }
+
+    #[test]
+    fn each_file_is_there_once_by_the_part_that_is_run() {
+        let files = parse(7, MAPS, libc);
+        assert_eq!(files.len(), 2);
+        assert_eq!((files[0].range.as_str(), files[0].inode), ("7f0000001000-7f0000002000", (0xfe, 0x0a, 77)));
+        assert_eq!(files[0].to_string(), "/usr/lib/libc.so.6 (process 7)");
+        assert!(files[0].is(FileId { dev: libc::makedev(0xfe, 0x0a), ino: 77 }));
+        assert!(!files[0].is(FileId { dev: libc::makedev(0xfe, 0x0b), ino: 77 }));
+        assert_eq!(files[1].path, PathBuf::from("/odd \ndir/libc.so.6"));
+        assert!(files[1].is_deleted && !files[0].is_deleted);
+    }
+
+    #[test]
+    fn lines_that_were_cut_do_no_harm() {
+        for end in 0..MAPS.len() {
+            let _ = parse(7, &MAPS[..end], |_| true);
+        }
+        for garbage in
+            [&b"/"[..], b"a b c d e /libc.so.6", b"0-1 r-xp 0 zz:zz 1 /libc.so.6", b"\xff-\xff r-xp 0 1:1 1 /libc.so.6"]
+        {
+            assert_eq!(parse(7, garbage, libc), []);
+        }
+    }
+
+    /// The program that runs this test is mapped by it. Both ways to the file lead to the same one.
+    #[test]
+    fn a_mapped_file_is_found_by_the_kernels_link_and_by_its_path() {
+        let exe = fs::read_link("/proc/self/exe").unwrap();
+        let name = exe.file_name().unwrap().as_bytes().to_owned();
+        let files = MappedFile::of(std::process::id(), |found| found == name).unwrap();
+        let [file] = files.as_slice() else { panic!("{files:?}") };
+        let id = FileId::of(&fs::metadata("/proc/self/exe").unwrap());
+        assert_eq!(file.open_by_path().map(|elf| elf.id()).ok(), Some(id).filter(|&id| file.is(id)));
+        // Who may not follow the link has the path.
+        assert_eq!(file.open().unwrap().id(), id);
+        assert_eq!(file.id(), Some(id));
+        let other = MappedFile { inode: (file.inode.0, file.inode.1, file.inode.2 + 1), ..file.clone() };
+        assert!(other.open_by_path().unwrap_err().to_string().contains("another file's now"));
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_mapped_nothing() {
+        assert_eq!(MappedFile::of(4_194_303, |_| true).unwrap(), []);
+        assert!(processes().unwrap().contains(&std::process::id()));
+    }
+}
