@@ -61,9 +61,11 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target) -> Result<u32
     let argument =
         |word: &str| word.strip_prefix("arg").and_then(|n| n.parse::<u32>().ok()).filter(|n| (1..=12).contains(n));
     let found = match &spec.attach {
-        Attach::Kprobe { .. } | Attach::Kretprobe { .. } | Attach::Uprobe { .. } | Attach::Uretprobe { .. } => {
-            target.arch().register(word)
-        }
+        Attach::Kprobe { .. }
+        | Attach::Kretprobe { .. }
+        | Attach::Uprobe { .. }
+        | Attach::Uretprobe { .. }
+        | Attach::Usdt { .. } => target.arch().register(word),
         Attach::RawTracepoint { .. } => argument(word).map(|n| (n - 1) * 8),
         Attach::Fentry { func } | Attach::Fexit { func } => {
             let params = target.btf()?.func_proto(func)?.params().count();

@@ -27,7 +27,7 @@ const TABLE_MOST: u64 = 64 << 20;
 
 /// Reads no more at a time than a table may have.
 #[derive(Clone, Copy)]
-struct Bounded<'a, 'f>(&'a Cache<'f>);
+pub(crate) struct Bounded<'a, 'f>(pub &'a Cache<'f>);
 
 impl<'a> ReadRef<'a> for Bounded<'a, '_> {
     fn len(self) -> Result<u64, ()> {
@@ -100,6 +100,11 @@ impl Elf {
         let file = File::open(path).map_err(cannot)?;
         let id = FileId::of(&file.metadata().map_err(cannot)?);
         Ok(Self { file, id, name })
+    }
+
+    /// The file, to be read at any place.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// What messages call it, instead of the path by which it was opened.

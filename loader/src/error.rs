@@ -77,6 +77,13 @@ pub enum Error {
         /// What it is instead.
         why: String,
     },
+    /// A probe that a program's author put there, or its argument, cannot be had.
+    Usdt {
+        /// What was done, and to what.
+        what: String,
+        /// Why it cannot be.
+        why: String,
+    },
     /// A file of the kernel does not read as it should.
     Format {
         /// The file.
@@ -137,6 +144,7 @@ impl fmt::Display for Error {
                 tried.iter().try_for_each(|(how, why)| write!(f, "; {how}: {why}"))
             }
             Self::NotElf { path, why } => write!(f, "cannot find functions in {path}: {why}"),
+            Self::Usdt { what, why } => write!(f, "{what}: {why}"),
             Self::Format { path, found } => write!(f, "{path} is not as it should be: found {found:?}"),
         }
     }

@@ -39,6 +39,7 @@ features! {
     Kprobes "kprobes" "kprobes" 4 . 1;
     KprobePmu "kprobe-pmu" "kprobes by perf_event_open" 4 . 17;
     UprobePmu "uprobe-pmu" "uprobes by perf_event_open" 4 . 17;
+    UprobeRefCtr "uprobe-ref-ctr" "uprobes that count in a program's semaphore" 4 . 20;
     ProgBtf "prog-btf" "types and source lines of programs" 5 . 0;
     Jmp32 "jmp32" "32-bit comparisons" 5 . 1;
     LargePrograms "large-programs" "programs of more than 4,096 instructions" 5 . 2;

@@ -30,6 +30,7 @@ mod syscall;
 mod target;
 mod trace_pipe;
 mod tracefs;
+pub mod usdt;
 mod verifier;
 
 pub use check::Violation;
@@ -49,4 +50,5 @@ pub use syscall::SyscallSymbol;
 pub use target::{Target, TargetBuilder};
 pub use trace_pipe::{Printed, TracePipe};
 pub use tracefs::{Format, FormatField};
+pub use usdt::Usdt;
 pub use verifier::Rejection;

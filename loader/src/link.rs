@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::attach::Semaphore;
 use crate::error::Tried;
 use crate::prog::{Attach, Prog};
 use crate::tracefs::TextProbe;
@@ -12,11 +13,12 @@ use crate::tracefs::TextProbe;
 /// A program at its place. Dropping it detaches the program.
 ///
 /// Fields are dropped in order: the events first, so that nothing runs any more, then the text of a probe, which cannot be
-/// removed while an event uses it, then the program.
+/// removed while an event uses it, then the semaphore that was raised for it, then the program.
 #[derive(Debug)]
 pub struct Link {
     _events: Vec<OwnedFd>,
     _text: Option<TextProbe>,
+    _semaphore: Option<Semaphore>,
     prog: Prog,
     place: Attach,
     how: &'static str,
@@ -26,7 +28,7 @@ pub struct Link {
 impl Link {
     pub(crate) fn new(prog: Prog, events: Vec<OwnedFd>, how: &'static str, tried: Tried) -> Self {
         let place = prog.spec.attach.clone();
-        Self { _events: events, _text: None, prog, place, how, tried }
+        Self { _events: events, _text: None, _semaphore: None, prog, place, how, tried }
     }
 
     pub(crate) fn at(mut self, place: &Attach) -> Self {
@@ -36,6 +38,11 @@ impl Link {
 
     pub(crate) fn with_text(mut self, text: TextProbe) -> Self {
         self._text = Some(text);
+        self
+    }
+
+    pub(crate) fn with_semaphore(mut self, semaphore: Semaphore) -> Self {
+        self._semaphore = Some(semaphore);
         self
     }
 

@@ -25,6 +25,8 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
             Ok(tracefs) => Some(tracefs.path("kprobe_events").exists()),
             Err(_) => None,
         },
+        // Whoever has it has the PMU, which came before.
+        Feature::UprobeRefCtr => Some(Path::new("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset").exists()),
         Feature::Fentry => fentry(target),
         Feature::ProgBtf => prog_btf(),
         Feature::MapValue => map_value(target),

@@ -60,6 +60,17 @@ pub enum Attach {
         /// Bytes from the start of the file.
         offset: u64,
     },
+    /// At a place that the author of a program or library marked, as [`crate::usdt::Usdt::attach`] says.
+    Usdt {
+        /// The file.
+        path: PathBuf,
+        /// The probe, `provider:name`.
+        probe: String,
+        /// Bytes from the start of the file to the instruction.
+        offset: u64,
+        /// Bytes from the start of the file to the counter that is above 0 while somebody traces.
+        semaphore: Option<u64>,
+    },
     /// At a tracepoint, with the record that it would write.
     Tracepoint {
         /// The directory below events in tracefs.
@@ -94,9 +105,11 @@ impl Attach {
     pub fn prog_type(&self) -> ProgType {
         match self {
             Self::None => ProgType::SOCKET_FILTER,
-            Self::Kprobe { .. } | Self::Kretprobe { .. } | Self::Uprobe { .. } | Self::Uretprobe { .. } => {
-                ProgType::KPROBE
-            }
+            Self::Kprobe { .. }
+            | Self::Kretprobe { .. }
+            | Self::Uprobe { .. }
+            | Self::Uretprobe { .. }
+            | Self::Usdt { .. } => ProgType::KPROBE,
             Self::Tracepoint { .. } => ProgType::TRACEPOINT,
             Self::RawTracepoint { .. } => ProgType::RAW_TRACEPOINT,
             Self::Fentry { .. } | Self::Fexit { .. } => ProgType::TRACING,
@@ -107,6 +120,11 @@ impl Attach {
     /// Whether it is at the return of a function, by a probe.
     pub(crate) fn is_return(&self) -> bool {
         matches!(self, Self::Kretprobe { .. } | Self::Uretprobe { .. })
+    }
+
+    /// Whether it is in a program or library, so that it can be kept to one process.
+    pub(crate) fn is_user(&self) -> bool {
+        matches!(self, Self::Uprobe { .. } | Self::Uretprobe { .. } | Self::Usdt { .. })
     }
 
     /// `enum bpf_attach_type`, for the types that have one.
@@ -130,6 +148,7 @@ impl fmt::Display for Attach {
             Self::Uretprobe { path, offset: 0 } => write!(f, "uretprobe on {}", path.display()),
             Self::Uprobe { path, offset } => write!(f, "uprobe on {}+{offset:#x}", path.display()),
             Self::Uretprobe { path, offset } => write!(f, "uretprobe on {}+{offset:#x}", path.display()),
+            Self::Usdt { path, probe, offset, .. } => write!(f, "usdt {probe} at {}+{offset:#x}", path.display()),
             Self::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Self::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
             Self::Fentry { func } => write!(f, "fentry on {func}"),

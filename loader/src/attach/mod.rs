@@ -2,18 +2,21 @@
 
 mod perf_event;
 mod probe;
+mod semaphore;
 mod trace;
+mod usdt;
 
 use crate::Error;
 use crate::error::{Tried, chain};
 use crate::link::Link;
 use crate::prog::{Attach, Prog, Tasks};
 use crate::target::Target;
+use probe::Place;
+pub(crate) use semaphore::Semaphore;
 
 /// Attaches a program to a place of its kind.
 pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) -> Result<Link, Error> {
-    let is_user = matches!(place, Attach::Uprobe { .. } | Attach::Uretprobe { .. });
-    if tasks != Tasks::All && !is_user {
+    if tasks != Tasks::All && !place.is_user() {
         return Err(misplaced(place, "only uprobes can be kept to one process"));
     }
     match place {
@@ -21,7 +24,10 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
         Attach::Kprobe { symbol, offset } => probe::kernel(prog, target, place, symbol, *offset),
         Attach::Kretprobe { symbol } => probe::kernel(prog, target, place, symbol, 0),
         Attach::Uprobe { path, offset } | Attach::Uretprobe { path, offset } => {
-            probe::user(prog, target, place, tasks, path, *offset)
+            probe::user(prog, target, place, tasks, Place { path, offset: *offset, semaphore: None })
+        }
+        Attach::Usdt { path, offset, semaphore, .. } => {
+            usdt::usdt(prog, target, place, tasks, Place { path, offset: *offset, semaphore: *semaphore })
         }
         Attach::Tracepoint { category, name } => trace::tracepoint(prog, target, category, name),
         Attach::RawTracepoint { name } => trace::raw_tracepoint(prog, name),

@@ -81,16 +81,20 @@ fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> 
     result.map_err(|error| Error::privileged(what, error))
 }
 
+/// A place in a file.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub path: &'a Path,
+    /// Bytes from the start of the file.
+    pub offset: u64,
+    /// Bytes from the start of the file to a counter that the kernel raises meanwhile.
+    pub semaphore: Option<u64>,
+}
+
 /// At a place in a file.
-pub(super) fn user(
-    prog: Prog,
-    target: &Target,
-    at: &Attach,
-    tasks: Tasks,
-    path: &Path,
-    offset: u64,
-) -> Result<Link, Error> {
+pub(super) fn user(prog: Prog, target: &Target, at: &Attach, tasks: Tasks, place: Place<'_>) -> Result<Link, Error> {
     target.remove_stale_probes();
+    let Place { path, offset, semaphore } = place;
     let mut tried = Tried::new();
     if target.has(Feature::UprobePmu) {
         let event = pmu("uprobe").and_then(|(kind, return_mask)| {
@@ -98,6 +102,7 @@ pub(super) fn user(
             let name =
                 CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| Error::io(&what, error.into()))?;
             let config = if at.is_return() { return_mask } else { 0 };
+            let config = config | semaphore.map_or(Ok(0), semaphore_config)?;
             perf::probe(kind, config, &name, offset, tasks).map_err(|error| Error::privileged(what, error))
         });
         match event.and_then(|event| connect(&prog, event)) {
@@ -109,7 +114,21 @@ pub(super) fn user(
         tried.push(("perf PMU uprobe".to_owned(), "the kernel has none".to_owned()));
     }
     let (plain, _open) = plain_path(path)?;
-    by_text(prog, target, at, tasks, &format!("{plain}:{offset:#x}"), tried)
+    let semaphore = semaphore.map_or(String::new(), |offset| format!("({offset:#x})"));
+    by_text(prog, target, at, tasks, &format!("{plain}:{offset:#x}{semaphore}"), tried)
+}
+
+/// Where `config` has the offset of a semaphore, which is of 32 bits: `config:32-63`.
+fn semaphore_config(offset: u64) -> Result<u64, Error> {
+    let path = "/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset";
+    let format = std::fs::read_to_string(path).map_err(|error| Error::io(format!("cannot read {path}"), error))?;
+    let bits = format.trim().strip_prefix("config:").and_then(|bits| bits.split_once('-'));
+    let shift = bits.and_then(|(first, _)| first.parse().ok()).filter(|&shift: &u32| shift < u64::BITS);
+    let shift = shift.ok_or_else(|| Error::Format { path: path.to_owned(), found: format.trim().to_owned() })?;
+    let config = offset << shift;
+    let why = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "that is more than the kernel takes");
+    let is_whole = config >> shift == offset;
+    is_whole.then_some(config).ok_or_else(|| Error::io(format!("cannot count in a semaphore at {offset:#x}"), why()))
 }
 
 /// A path that the text of uprobe_events can hold: it is divided at white space, ends at `#`, and gives `:` and `(` a meaning.
@@ -134,10 +153,8 @@ fn by_text(
     place: &str,
     mut tried: Tried,
 ) -> Result<Link, Error> {
-    let (kind, how) = match at {
-        Attach::Uprobe { .. } | Attach::Uretprobe { .. } => ("uprobe", "tracefs uprobe_events"),
-        _ => ("kprobe", "tracefs kprobe_events"),
-    };
+    let (kind, how) =
+        if at.is_user() { ("uprobe", "tracefs uprobe_events") } else { ("kprobe", "tracefs kprobe_events") };
     let attempt = || {
         let tracefs = target.tracefs()?;
         let text = tracefs.set_probe(kind, at.is_return(), place)?;

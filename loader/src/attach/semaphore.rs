@@ -1,0 +1,108 @@
+//! The counter that a probe's author looks at to know whether somebody traces, where the kernel does not raise it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::elf::FileId;
+
+/// A semaphore of a process that this raised by one; dropping it lowers it again. A tracer that is killed leaves it raised, and
+/// one that changes it at the same moment may be overwritten: for both the kernel's own way was made.
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    /// This process's memory, even when another gets its number.
+    memory: File,
+    address: u64,
+}
+
+impl Semaphore {
+    /// Raises the one that is at this place of a file.
+    pub(super) fn raise(pid: u32, path: &Path, offset: u64) -> Result<Self, Error> {
+        let failed = |error| Error::privileged(format!("cannot raise a semaphore of process {pid}"), error);
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the process has not mapped it where it may write");
+        let address = address(pid, path, offset)?.ok_or_else(|| failed(missing()))?;
+        let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).map_err(failed)?;
+        let semaphore = Self { memory, address };
+        semaphore.change(|count| count.wrapping_add(1)).map_err(failed)?;
+        Ok(semaphore)
+    }
+
+    fn change(&self, change: impl FnOnce(u16) -> u16) -> io::Result<()> {
+        let mut count = [0; 2];
+        self.memory.read_exact_at(&mut count, self.address)?;
+        self.memory.write_all_at(&change(u16::from_ne_bytes(count)).to_ne_bytes(), self.address)
+    }
+}
+
+impl Drop for Semaphore {
+    fn drop(&mut self) {
+        // A process that has ended has none.
+        let _ = self.change(|count| count.saturating_sub(1));
+    }
+}
+
+/// A mapping of a file that the process may write without changing the file.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping<'a> {
+    /// `55d0c0a00000-55d0c0b00000`, by which /proc/PID/map_files has it.
+    range: &'a str,
+    start: u64,
+    end: u64,
+    /// Bytes from the start of the file.
+    offset: u64,
+}
+
+impl<'a> Mapping<'a> {
+    /// `55d0c0a00000-55d0c0b00000 rw-p 00012000 08:01 1234     /usr/bin/cat`
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (range, access, offset) = (words.next()?, words.next()?, words.next()?);
+        let (start, end) = range.split_once('-')?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let mapping = Self { range, start: hex(start)?, end: hex(end)?, offset: hex(offset)? };
+        (access == "rw-p" && mapping.start < mapping.end).then_some(mapping)
+    }
+
+    /// Where a place of the file is in memory, if it is in this mapping.
+    fn address(&self, offset: u64) -> Option<u64> {
+        let within = offset.checked_sub(self.offset)?;
+        (within < self.end - self.start).then(|| self.start + within)
+    }
+}
+
+/// Where a process has a place of a file in memory of its own that it may write.
+fn address(pid: u32, path: &Path, offset: u64) -> Result<Option<u64>, Error> {
+    let id = |path: &Path| fs::metadata(path).map(|metadata| FileId::of(&metadata));
+    let wanted = id(path).map_err(|error| Error::io(format!("cannot look at {}", path.display()), error))?;
+    let maps = format!("/proc/{pid}/maps");
+    let text = fs::read(&maps).map_err(|error| Error::privileged(format!("cannot read {maps}"), error))?;
+    let text = String::from_utf8_lossy(&text);
+    let mut found = text.lines().filter_map(Mapping::parse).filter_map(|mapping| {
+        let file = PathBuf::from(format!("/proc/{pid}/map_files/{}", mapping.range));
+        Some((mapping.address(offset)?, file))
+    });
+    Ok(found.find(|(_, file)| id(file).is_ok_and(|found| found == wanted)).map(|(address, _)| address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_of_a_file_is_found_in_the_mapping_that_holds_it() {
+        let line = "55d0c0a00000-55d0c0a02000 rw-p 00012000 08:01 1234                       /a dir/with spaces";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!(mapping.address(0x12004), Some(0x55d0_c0a0_0004));
+        assert_eq!(mapping.address(0x13fff), Some(0x55d0_c0a0_1fff));
+        assert_eq!((mapping.address(0x11fff), mapping.address(0x14000)), (None, None));
+        for other in ["r--p", "rw-s", "r-xp", ""] {
+            assert_eq!(Mapping::parse(&line.replace("rw-p", other)), None, "{other}");
+        }
+        assert_eq!(Mapping::parse("2000-1000 rw-p 0 08:01 1 /x"), None);
+        for end in 0..line.len() {
+            let _ = Mapping::parse(&line[..end]).map(|mapping| mapping.address(u64::MAX));
+        }
+    }
+}
