@@ -54,7 +54,8 @@ pub fn parse(line: &str) -> Result<Cli, clap::Error> {
 /// # Errors
 /// What the tool says.
 pub fn programs(line: &str, target: &Target) -> Result<Vec<ProgSpec>, bpfkit::Error> {
-    parse(line).unwrap_or_else(|error| panic!("{error}")).command.tool().programs(target)
+    let command = parse(line).unwrap_or_else(|error| panic!("{error}")).command;
+    command.tool().unwrap_or_else(|| panic!("{line}: no tool")).programs(target)
 }
 
 /// Makes the programs of all lines for all kernels from `since` on, and checks each by rule. How many there were.

@@ -19,6 +19,7 @@ mod stamp;
 pub mod syscall;
 pub mod tcpconnect;
 pub mod tool;
+pub mod usdt;
 pub mod writehist;
 
 pub use columns::{Column, Columns};

@@ -100,7 +100,7 @@ impl Usdt {
     /// # Errors
     /// An argument that is not there, or cannot be read; a target of another architecture.
     pub fn read_arg(&self, n: usize, target: &Target, to: Reg, ctx: Reg, scratch: i32) -> Result<Asm, Error> {
-        let probe = format!("{}:{}", self.provider, self.name);
+        let probe = self.title();
         let refuse = |why: String| Error::Usdt { what: format!("cannot read argument {n} of {probe}"), why };
         let text = arg::split(&self.arguments).nth(n);
         let text = text.ok_or_else(|| refuse(format!("it has {}", arg::split(&self.arguments).count())))?;
@@ -111,19 +111,24 @@ impl Usdt {
         Ok(read::code(&arg, &format!("{probe} {text}"), target, to, ctx, scratch))
     }
 
-    /// Where a program of this probe belongs.
+    /// What it is called where terminals show it. Its names come from a file, which may hold anything.
+    fn title(&self) -> String {
+        format!("{}:{}", self.provider, self.name).escape_debug().to_string()
+    }
+
+    /// Where a program of this probe belongs; [`crate::Prog::attach_to`] keeps it to one process.
     ///
     /// # Errors
     /// A place that is in no part of the file that is loaded.
     pub fn attach(&self) -> Result<Attach, Error> {
         let offset = |location: Location| {
             let why = || format!("its address {:#x} is in no part of the file that is loaded", location.address);
-            let what = || format!("cannot probe {}:{} in {}", self.provider, self.name, self.path.display());
+            let what = || format!("cannot probe {} in {}", self.title(), self.path.display());
             location.offset.ok_or_else(|| Error::Usdt { what: what(), why: why() })
         };
         Ok(Attach::Usdt {
             path: self.path.to_path_buf(),
-            probe: format!("{}:{}", self.provider, self.name),
+            probe: self.title(),
             offset: offset(self.location)?,
             semaphore: self.semaphore.map(offset).transpose()?,
         })

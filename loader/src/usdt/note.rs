@@ -301,4 +301,64 @@ mod tests {
         let not_text = elf.note(b"stapsdt\0", 3, &[&[1; 24][..], b"\xff\0\0\0"].concat());
         assert!(read(&elf.file(&not_text)).unwrap_err().to_string().contains("utf-8"));
     }
+
+    /// What binutils tell of a file: strings and addresses, as its notes have them.
+    fn by_readelf(path: &Path) -> Option<Vec<([String; 3], [u64; 3])>> {
+        let output = std::process::Command::new("readelf").arg("-n").arg(path).env("LC_ALL", "C").output().ok()?;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut found = Vec::new();
+        let mut lines = text.lines().map(str::trim);
+        while let Some(line) = lines.next() {
+            let Some(provider) = line.strip_prefix("Provider: ") else { continue };
+            let mut string = |key| lines.next().unwrap().strip_prefix(key).unwrap().trim().to_owned();
+            let (name, places, arguments) = (string("Name: "), string("Location: "), string("Arguments:"));
+            let numbers = places.split([' ', ',']).filter_map(|word| word.strip_prefix("0x"));
+            let numbers: Vec<u64> = numbers.map(|number| u64::from_str_radix(number, 16).unwrap()).collect();
+            found.push(([provider.to_owned(), name, arguments], numbers.try_into().unwrap()));
+        }
+        Some(found)
+    }
+
+    #[test]
+    fn binutils_find_the_same_probes() {
+        let directory = std::env::temp_dir().join(format!("bpfkit-usdt-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let made = files().zip(0..).map(|(elf, number)| {
+            let path = directory.join(number.to_string());
+            std::fs::write(&path, elf.file(&notes(elf))).unwrap();
+            (path, elf.base)
+        });
+        // Distributions build these with probes; of those that are here each has some.
+        let library = |name| Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH)).join(name);
+        let installed =
+            [library("libstdc++.so.6"), library("libc.so.6"), "/usr/bin/python3".into(), "/usr/bin/perf".into()];
+        let installed = installed.into_iter().filter(|path| path.exists()).map(|path| (path, 0));
+        let (mut files, mut probes) = (0, 0);
+        for (path, base) in made.chain(installed) {
+            let Some(theirs) = by_readelf(&path) else {
+                eprintln!("skipped: there is no readelf to compare with");
+                break;
+            };
+            let theirs: Vec<_> = theirs
+                .into_iter()
+                .map(|(strings, [location, then, semaphore])| {
+                    let moved = if base == 0 || then == 0 { 0 } else { base - then };
+                    (strings, location + moved, (semaphore != 0).then(|| semaphore + moved))
+                })
+                .collect();
+            let ours: Vec<_> = Usdt::of_file(&path)
+                .unwrap()
+                .into_iter()
+                .map(|probe| {
+                    let strings = [probe.provider, probe.name, probe.arguments];
+                    (strings, probe.location.address, probe.semaphore.map(|semaphore| semaphore.address))
+                })
+                .collect();
+            assert_eq!(ours, theirs, "{}", path.display());
+            (files, probes) = (files + 1, probes + ours.len());
+        }
+        eprintln!("{probes} probes of {files} files compared");
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(files == 0 || probes >= 12, "{probes} of {files}");
+    }
 }
