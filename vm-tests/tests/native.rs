@@ -10,7 +10,8 @@ fn the_loaders_cases_hold_on_this_kernel_too() {
         eprintln!("skipped: it takes root to load programs; cargo vm runs these cases");
         return;
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_guest")).args(["--native", "loader::", "asm::"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_guest")).args(["--native", "loader::", "asm::", "usdt::"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");

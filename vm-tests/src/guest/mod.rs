@@ -5,6 +5,7 @@ pub mod cases;
 mod harness;
 mod init;
 mod leaks;
+mod marks;
 pub mod mounts;
 mod packets;
 mod settings;
@@ -37,6 +38,8 @@ pub fn main() -> ExitCode {
         }
         ["--native", filter @ ..] => native(&filter.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()),
         ["connect", addresses @ ..] => tool::connect(addresses),
+        ["watch-usdt", without @ ..] => cases::usdt::watch(without),
+        ["pass-usdt"] => cases::usdt::pass(),
         // How the harness starts a case, so that it has a process of its own: the result goes to the file.
         [harness::CASE, name, result, settings] => one(name, Path::new(result), settings),
         _ => {

@@ -12,6 +12,7 @@ mod loader_uprobes;
 mod probe;
 mod skbrecv;
 mod tcpconnect;
+pub(super) mod usdt;
 mod writehist;
 
 use super::case::Case;
@@ -21,6 +22,7 @@ const AREAS: &[&[Case]] = &[
     loader_maps::CASES,
     loader_progs::CASES,
     loader_uprobes::CASES,
+    usdt::CASES,
     loader_errors::CASES,
     loader_ring::CASES,
     loader_target::CASES,
