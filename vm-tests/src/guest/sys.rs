@@ -1,4 +1,4 @@
-//! The system calls of an init and of the leak check: the only file of this crate with unsafe code.
+//! The system calls of an init and of the leak check: with `marks` the only file of this crate with unsafe code.
 //!
 //! They are made directly and not through bpfkit-loader, because a check that shares the code it checks proves little.
 
