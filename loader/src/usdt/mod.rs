@@ -58,7 +58,11 @@ impl Usdt {
     /// A file that cannot be read, or is not what it should be.
     pub fn of_file(path: impl AsRef<Path>) -> Result<Vec<Self>, Error> {
         let path = path.as_ref();
-        Self::of(&Elf::open(path)?, path)
+        let elf = Elf::open(path).map_err(|error| match error {
+            Error::NotElf { path, why } => Error::Usdt { what: format!("cannot read the probes of {path}"), why },
+            error => error,
+        })?;
+        Self::of(&elf, path)
     }
 
     /// The probes of an open file, to be attached at a path: [`Elf::place`] for as long as it is open.

@@ -251,6 +251,8 @@ mod tests {
         }
         let error = Usdt::of_file("/nonexistent").unwrap_err().to_string();
         assert!(error.contains("/nonexistent"), "{error}");
+        let error = Usdt::of_file("/proc").unwrap_err().to_string();
+        assert_eq!(error, "cannot read the probes of /proc: it is a directory");
     }
 
     #[test]

@@ -392,8 +392,10 @@ fn list(ctx: &mut Ctx) -> Result<(), Failure> {
         let status = ctx.bpfkit()?.args(wrong).stderr(Stdio::null()).stdout(Stdio::null()).status()?;
         ensure_eq!(status.code(), Some(2), "{wrong:?}");
     }
-    let output = ctx.bpfkit()?.args(["usdt", "list", "/proc/version"]).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(1) && said.contains("it is not an ELF file"), "{said}");
+    for (wrong, part) in [("/proc/version", "it is not an ELF file"), ("-p4194303", "process 4194303 is not there")] {
+        let output = ctx.bpfkit()?.args(["usdt", "list", wrong]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1) && said.contains(part), "{said}");
+    }
     Ok(())
 }
