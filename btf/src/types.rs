@@ -171,6 +171,12 @@ impl<'a> Type<'a> {
         }
     }
 
+    /// Whether a function is one that the kernel verifies on its own, and lets another program replace.
+    pub fn is_global_func(&self) -> bool {
+        // BTF_FUNC_GLOBAL, in the bits that count the elements of other kinds.
+        self.kind() == Kind::FUNC && self.info & 0xffff == 1
+    }
+
     /// The number of elements of an array.
     pub fn array_len(&self) -> Option<u32> {
         (self.kind() == Kind::ARRAY).then(|| self.word(2))
@@ -295,5 +301,17 @@ impl Btf {
     pub fn func_proto(&self, function: &str) -> Result<Type<'_>, Error> {
         let func = self.find(function, &[Kind::FUNC]).ok_or_else(|| Error::NoType(function.to_owned()))?;
         func.btf.ty(TypeId(func.size))
+    }
+
+    /// The prototype that a typedef of a pointer to functions stands for, such as `btf_trace_sched_switch`.
+    ///
+    /// # Errors
+    /// When there is no such typedef, or when it is of something else.
+    pub fn typedef_proto(&self, name: &str) -> Result<Type<'_>, Error> {
+        let none = || Error::NoType(name.to_owned());
+        let typedef = self.find(name, &[Kind::TYPEDEF]).ok_or_else(none)?;
+        let pointer = typedef.resolved()?;
+        let proto = pointer.btf.ty(pointer.target().ok_or_else(none)?)?;
+        (proto.kind() == Kind::FUNC_PROTO).then_some(proto).ok_or_else(none)
     }
 }

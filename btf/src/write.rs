@@ -88,6 +88,11 @@ impl Builder {
         self.ty(Kind::STRUCT, name, members.len(), size, &tail)
     }
 
+    /// A structure of which nothing is known but its name.
+    pub fn fwd(&mut self, name: &str) -> TypeId {
+        self.ty(Kind::FWD, name, 0, 0, &[])
+    }
+
     /// A prototype; each parameter has its name and type.
     pub fn func_proto(&mut self, params: &[(&str, TypeId)], ret: TypeId) -> TypeId {
         let tail: Vec<u32> = params.iter().flat_map(|&(name, ty)| [self.string(name), ty.0]).collect();

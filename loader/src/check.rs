@@ -8,6 +8,7 @@ use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, list};
 use crate::feature::Feature;
 use crate::flow::{Flaw, Flow};
 use crate::linked::Linked;
+use crate::stack::{self, Overflow};
 use crate::target::Target;
 
 /// A rule that a program breaks.
@@ -81,7 +82,14 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
             return Err(violation(slot, format!("{first} to {end} is not within the {STACK} bytes of stack")));
         }
     }
-    for function in functions(linked) {
+    let functions: Vec<_> = functions(linked).collect();
+    stack::check(insns, &functions).map_err(|overflow| match overflow {
+        Overflow::Bytes(slot, bytes) => {
+            violation(slot, format!("with this call {bytes} bytes of stack are in use, more than {}", stack::MOST))
+        }
+        Overflow::Frames(slot) => violation(slot, "more than 8 functions would be under way".to_owned()),
+    })?;
+    for function in functions {
         match Flow::of(insns, function) {
             Ok(Flow { loop_at: Some((slot, start)) }) if !target.has(Feature::BoundedLoops) => {
                 let since = Feature::BoundedLoops.since();

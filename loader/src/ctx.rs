@@ -1,8 +1,10 @@
 //! The context that a program is given, by the words that code uses for its members.
 
 use bpfkit_asm::Error as AsmError;
+use bpfkit_btf::Type;
 
 use crate::Error;
+use crate::func::Place;
 use crate::prog::{Attach, ProgSpec};
 use crate::target::Target;
 
@@ -56,10 +58,25 @@ impl Arch {
     }
 }
 
+fn argument(word: &str) -> Option<u32> {
+    word.strip_prefix("arg").and_then(|n| n.parse().ok()).filter(|n| (1..=12).contains(n))
+}
+
+/// How many arguments a prototype has.
+fn arguments(proto: Type<'_>) -> u32 {
+    u32::try_from(proto.params().count()).unwrap_or(u32::MAX)
+}
+
+/// A word of an array of u64: one of so many arguments, or the result, which is at an index of its own.
+fn words(word: &str, params: u32, result: Option<u32>) -> Option<u32> {
+    match word {
+        "ret" => result?.checked_mul(8),
+        _ => argument(word).filter(|&n| n <= params).map(|n| (n - 1) * 8),
+    }
+}
+
 /// The offset of a member of a program's context, in bytes.
-pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target) -> Result<u32, Error> {
-    let argument =
-        |word: &str| word.strip_prefix("arg").and_then(|n| n.parse::<u32>().ok()).filter(|n| (1..=12).contains(n));
+pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target, place: Option<&Place>) -> Result<u32, Error> {
     let found = match &spec.attach {
         Attach::Kprobe { .. }
         | Attach::Kretprobe { .. }
@@ -67,13 +84,23 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target) -> Result<u32
         | Attach::Uretprobe { .. }
         | Attach::Usdt { .. } => target.arch().register(word),
         Attach::RawTracepoint { .. } => argument(word).map(|n| (n - 1) * 8),
-        Attach::Fentry { func } | Attach::Fexit { func } => {
-            let params = target.btf()?.func_proto(func)?.params().count();
-            let params = u32::try_from(params).unwrap_or(u32::MAX);
-            match word {
-                "ret" if matches!(spec.attach, Attach::Fexit { .. }) => params.checked_mul(8),
-                _ => argument(word).filter(|&n| n <= params).map(|n| (n - 1) * 8),
-            }
+        // The arguments, a word each, and after them the result; of fmod_ret and LSM what another program has decided.
+        Attach::Fentry { func } => words(word, arguments(target.btf()?.func_proto(func)?), None),
+        Attach::Fexit { func } | Attach::FmodRet { func } => {
+            let params = arguments(target.btf()?.func_proto(func)?);
+            words(word, params, Some(params))
+        }
+        Attach::Lsm { hook } => {
+            let params = arguments(target.btf()?.func_proto(&format!("bpf_lsm_{hook}"))?);
+            words(word, params, Some(params))
+        }
+        // The first parameter is the tracepoint's own, and no program sees it.
+        Attach::TpBtf { name } => {
+            words(word, arguments(target.btf()?.typedef_proto(&format!("btf_trace_{name}"))?).saturating_sub(1), None)
+        }
+        Attach::FentryProg(func) => words(word, func.proto.len(), None),
+        Attach::FexitProg(func) => {
+            words(word, func.proto.len(), Some(place.map_or_else(|| func.result_index(), |place| place.result)))
         }
         Attach::Tracepoint { category, name } if category == "syscalls" => match (name.split_at_checked(9), word) {
             // struct syscall_trace_enter and syscall_trace_exit of kernel/trace/trace.h, the same for every call.
@@ -84,7 +111,7 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target) -> Result<u32
         Attach::Tracepoint { category, name } => {
             target.tracepoint(category, name)?.field(word).map(|field| field.offset)
         }
-        Attach::PerfEvent { .. } | Attach::None => None,
+        Attach::PerfEvent { .. } | Attach::Freplace(_) | Attach::None => None,
     };
     found.ok_or_else(|| Error::Unknown { what: "the context's", name: word.to_owned(), program: spec.name.clone() })
 }

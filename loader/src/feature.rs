@@ -48,6 +48,12 @@ features! {
     KernelBtf "kernel-btf" "types of its own" 5 . 4;
     ProbeReadKernel "probe-read-kernel" "bpf_probe_read_kernel" 5 . 5;
     Fentry "fentry" "fentry and fexit" 5 . 5;
+    FentryProg "fentry-prog" "fentry and fexit on BPF programs" 5 . 5;
+    TpBtf "tp-btf" "tracepoints whose arguments have types" 5 . 5;
+    GlobalFunc "global-func" "global functions" 5 . 6;
+    Freplace "freplace" "programs that replace a function of another" 5 . 6;
+    FmodRet "fmod-ret" "programs that return in a kernel function's place" 5 . 7;
+    Lsm "lsm" "programs at the hooks of security modules" 5 . 7;
     TracingLink "tracing-link" "fentry by BPF_LINK_CREATE" 5 . 19;
     AtomicFetch "atomic-fetch" "fetching atomics" 5 . 12;
     FuncPointer "func-pointer" "addresses of functions" 5 . 13;

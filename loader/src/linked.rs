@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bpfkit_asm::{Fixup, Insn, Names, Source, list};
 use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
+use crate::func::{Func, Linkage, Place};
 use crate::map::{Maps, with_memlock};
-use crate::prog::{Prog, ProgSpec, ProgType};
+use crate::prog::{Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
 use crate::verifier::Rejection;
@@ -47,7 +48,8 @@ impl Names for Linked {
 }
 
 impl Linked {
-    pub(crate) fn new(spec: &ProgSpec, target: &Target) -> Result<Self, Error> {
+    /// `place` is where the running kernel has the function of another program that this one belongs to.
+    pub(crate) fn new(spec: &ProgSpec, target: &Target, place: Option<&Place>) -> Result<Self, Error> {
         let mut linked = Self {
             spec: spec.clone(),
             insns: Vec::new(),
@@ -60,7 +62,7 @@ impl Linked {
             attach_btf_id: 0,
         };
         let mut fixups = Vec::new();
-        for (name, code) in &spec.funcs {
+        for Func { name, code, .. } in &spec.funcs {
             let base = linked.insns.len();
             linked.funcs.push((base, name.clone()));
             linked.insns.extend(code.insns());
@@ -69,23 +71,21 @@ impl Linked {
             fixups.extend(code.fixups().iter().map(|(slot, fixup)| (base + slot, fixup)));
         }
         for (slot, fixup) in fixups {
-            linked.fill(slot, fixup, target)?;
+            linked.fill(slot, fixup, target, place)?;
         }
-        if spec.attach.expected() != 0 {
-            linked.attach_btf_id = linked.attach_id(target)?;
-        }
+        linked.attach_btf_id = place.map_or_else(|| linked.attach_id(target), |place| Ok(place.btf_id))?;
         Ok(linked)
     }
 
-    /// The function of the kernel that a tracing program belongs to.
+    /// The type of the kernel by whose number it knows where the program belongs; 0 where it knows otherwise.
     fn attach_id(&self, target: &Target) -> Result<u32, Error> {
-        use crate::Attach::{Fentry, Fexit};
-        let (Fentry { func } | Fexit { func }) = &self.spec.attach else { return Ok(0) };
-        let found = target.numbered_btf(Feature::Fentry)?.find(func, &[Kind::FUNC]);
-        found.map(|func| func.id.0).ok_or_else(|| bpfkit_btf::Error::NoType(func.clone()).into())
+        let Some((kind, name)) = self.spec.attach.kernel_type() else { return Ok(0) };
+        let feature = self.spec.attach.feature().unwrap_or(Feature::Fentry);
+        let found = target.numbered_btf(feature)?.find(&name, &[kind]);
+        found.map(|found| found.id.0).ok_or_else(|| bpfkit_btf::Error::NoType(name).into())
     }
 
-    fn fill(&mut self, slot: usize, fixup: &Fixup, target: &Target) -> Result<(), Error> {
+    fn fill(&mut self, slot: usize, fixup: &Fixup, target: &Target, place: Option<&Place>) -> Result<(), Error> {
         let unknown =
             |what, name: &str| Error::Unknown { what, name: name.to_owned(), program: self.spec.name.clone() };
         match fixup {
@@ -107,7 +107,7 @@ impl Linked {
                 self.notes.insert(slot, note);
             }
             Fixup::CtxOff(word) | Fixup::CtxImm(word) => {
-                let offset = ctx::offset(&self.spec, word, target)?;
+                let offset = ctx::offset(&self.spec, word, target, place)?;
                 if matches!(fixup, Fixup::CtxOff(_)) {
                     self.add_off(slot, offset, word)?;
                 } else {
@@ -178,9 +178,7 @@ impl Linked {
     /// # Errors
     /// A type of program that the kernel lacks; the first rule that is broken, and where.
     pub fn check(&self, target: &Target) -> Result<(), Error> {
-        if self.spec.attach.prog_type() == ProgType::TRACING {
-            target.require(Feature::Fentry)?;
-        }
+        self.spec.attach.feature().map_or(Ok(()), |feature| target.require(feature))?;
         crate::check::check(self, target).map_err(Error::Violation)
     }
 
@@ -189,16 +187,26 @@ impl Linked {
     /// # Errors
     /// A map that is not there; what the verifier says, with the place in the source.
     pub fn load(self, target: &Target, maps: &Maps) -> Result<Prog, Error> {
+        if let Some(func) = self.spec.attach.onto() {
+            let (name, program) = (func.program.clone(), self.spec.name.clone());
+            return Err(Error::Unknown { what: "the loaded program", name, program });
+        }
+        let spec = self.spec.clone();
+        self.load_at(target, maps, None).map_err(|error| spec.lacking(target, error))
+    }
+
+    /// Loads it, for a function of the program `onto` where there is one.
+    pub(crate) fn load_at(self, target: &Target, maps: &Maps, onto: Option<BorrowedFd<'_>>) -> Result<Prog, Error> {
         let bytes = self.bytes(maps)?;
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
         let attributes = self.attributes();
-        let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
-        let types = if target.has(Feature::ProgBtf) { self.types() } else { None };
+        let plain = ProgInput { insns: &bytes, license: &license, attach_prog: onto, ..Default::default() };
+        let types = if target.has(Feature::ProgBtf) { self.types(target) } else { None };
         let input = types.as_ref().map_or(plain, |types| types.add_to(plain));
         let load = |input: ProgInput<'_>| with_memlock(|| bpf::prog_load(attributes, input, &mut []));
         let (input, result) = match load(input) {
             // The source lines are for people: a kernel that does not like them runs the program without.
-            Err(_) if types.is_some() && !self.needs_types() => (plain, load(plain)),
+            Err(_) if types.is_some() && !self.needs_types(target) => (plain, load(plain)),
             result => (input, result),
         };
         match result {
@@ -211,11 +219,11 @@ impl Linked {
     ///
     /// # Errors
     /// A map that is not there, want of privilege.
-    pub fn verifier_log(&self, maps: &Maps) -> Result<String, Error> {
+    pub fn verifier_log(&self, target: &Target, maps: &Maps) -> Result<String, Error> {
         let bytes = self.bytes(maps)?;
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
         let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
-        let types = if self.needs_types() { self.types() } else { None };
+        let types = if self.needs_types(target) { self.types(target) } else { None };
         let input = types.as_ref().map_or(plain, |types| types.add_to(plain));
         let (log, result) = Self::ask(ProgLoad { log_level: 2, ..self.attributes() }, input);
         match result {
@@ -273,22 +281,21 @@ impl Linked {
         Error::Rejected(Box::new(Rejection::new(self, error, log)))
     }
 
-    /// Whether the kernel must be told the functions' types: it refuses a function's address without them.
-    fn needs_types(&self) -> bool {
-        self.insns.iter().any(|insn| insn.is_func_address())
+    /// Whether the kernel must be told the functions' types: it refuses a function's address without them, and a program that
+    /// replaces a function; and without them a function is not global.
+    fn needs_types(&self, target: &Target) -> bool {
+        let has_global = self.spec.funcs.iter().any(|func| func.linkage == Linkage::Global);
+        self.insns.iter().any(|insn| insn.is_func_address()) || has_global && target.has(Feature::GlobalFunc)
     }
 
     /// Types, functions and source lines for the kernel, where it takes them.
-    fn types(&self) -> Option<Types> {
+    fn types(&self, target: &Target) -> Option<Types> {
         let mut types = Builder::new();
-        let int = types.int("int", 4, true);
-        let void = types.ptr(bpfkit_btf::TypeId(0));
         let mut func_info = Vec::new();
-        for (index, (start, name)) in self.funcs.iter().enumerate() {
-            let params: &[_] = if index == 0 { &[("ctx", void)] } else { &[] };
-            let proto = types.func_proto(params, int);
-            let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-            let func = types.func(&name, proto);
+        // A program that replaces a function is given what that one was.
+        let kind = self.spec.attach.onto().map_or(self.spec.attach.prog_type(), |func| func.kind);
+        for ((start, _), func) in self.funcs.iter().zip(&self.spec.funcs) {
+            let func = func.add_to(&mut types, kind, target.has(Feature::GlobalFunc));
             func_info.extend(u32::try_from(*start).ok()?.to_ne_bytes());
             func_info.extend(func.0.to_ne_bytes());
         }

@@ -1,11 +1,12 @@
 //! Asking the running kernel what it has, by trying.
 
+mod tracing;
+
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use bpfkit_asm::{Asm, AtomicOp, ByteOrder, Helper, Insn, JmpOp, JumpTo, MapRef, Mem, Reg, Size, WReg};
 
-use crate::ctx::Arch;
 use crate::feature::Feature;
 use crate::map::{MapSpec, Maps, with_memlock};
 use crate::prog::{Attach, ProgSpec, ProgType};
@@ -27,8 +28,10 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         },
         // Whoever has it has the PMU, which came before.
         Feature::UprobeRefCtr => Some(Path::new("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset").exists()),
-        Feature::Fentry => fentry(target),
-        Feature::ProgBtf => prog_btf(),
+        Feature::Fentry | Feature::FmodRet | Feature::Lsm | Feature::TpBtf => tracing::kernel(feature, target),
+        Feature::FentryProg | Feature::Freplace => tracing::program(feature, target),
+        Feature::ProgBtf => prog_btf(false),
+        Feature::GlobalFunc => prog_btf(true),
         Feature::MapValue => map_value(target),
         Feature::FuncPointer => func_pointer(target),
         // What these need cannot be tried without a function of the kernel; those who use them try by loading and attaching.
@@ -156,38 +159,20 @@ fn func_pointer(target: &Target) -> Option<bool> {
 }
 
 /// Types of a program: a function without parameters.
-fn prog_btf() -> Option<bool> {
+fn prog_btf(is_global: bool) -> Option<bool> {
     let mut types = bpfkit_btf::Builder::new();
     let int = types.int("int", 4, true);
     let proto = types.func_proto(&[], int);
-    types.func("probe", proto);
+    if is_global {
+        types.global_func("probe", proto)
+    } else {
+        types.func("probe", proto)
+    };
     match with_memlock(|| bpf::btf_load(&types.finish())) {
         Ok(_) => Some(true),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => None,
         Err(_) => Some(false),
     }
-}
-
-/// A tracing program on a function that every kernel with a network has.
-fn fentry(target: &Target) -> Option<bool> {
-    const TRACE_FENTRY: u32 = 24;
-    let btf = target.numbered_btf(Feature::Fentry).ok()?;
-    let attach_btf_id = btf.find("tcp_close", &[bpfkit_btf::Kind::FUNC])?.id.0;
-    let plain = plain()?;
-    let insns: Vec<u8> = plain.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
-    let attributes = ProgLoad {
-        prog_type: ProgType::TRACING.0,
-        expected_attach_type: TRACE_FENTRY,
-        attach_btf_id,
-        ..Default::default()
-    };
-    let input = ProgInput { insns: &insns, license: b"GPL\0", ..Default::default() };
-    if let Ok(prog) = with_memlock(|| bpf::prog_load(attributes, input, &mut [])) {
-        // Before Linux 6.0 arm64 loads them and has no trampolines. Elsewhere loading tells, and costs less than attaching.
-        return Some(target.arch() == Arch::X86_64 || bpf::raw_tracepoint_open(prog.as_fd(), None).is_ok());
-    }
-    // Some kernels refuse tracing programs with EPERM, whoever asks: so privilege is judged by a plain one.
-    load(ProgType::TRACEPOINT, &plain, &mut []).is_ok().then_some(false)
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bpfkit_asm::{Asm, Code, Insn};
+use bpfkit_asm::{Asm, Insn};
+use bpfkit_btf::{Btf, Kind};
 
+use crate::feature::Feature;
+use crate::func::{CType, Func, Linkage, Place, ProgFunc, Prototype};
 use crate::link::Link;
 use crate::linked::Linked;
 use crate::map::Maps;
@@ -26,6 +29,8 @@ impl ProgType {
     pub const PERF_EVENT: Self = Self(7);
     pub const RAW_TRACEPOINT: Self = Self(17);
     pub const TRACING: Self = Self(26);
+    pub const EXT: Self = Self(28);
+    pub const LSM: Self = Self(29);
 }
 
 /// Where a program is attached.
@@ -93,6 +98,28 @@ pub enum Attach {
         /// The function.
         func: String,
     },
+    /// Before a kernel function, in whose place it returns what is not 0. The kernel allows this for functions into which
+    /// errors may be injected, and for those whose names begin with `security_`.
+    FmodRet {
+        /// The function.
+        func: String,
+    },
+    /// At the entry of a function of another program.
+    FentryProg(ProgFunc),
+    /// At the return of a function of another program.
+    FexitProg(ProgFunc),
+    /// In place of a global function of another program, with its arguments in r1 to r5.
+    Freplace(ProgFunc),
+    /// At a hook of the security modules. What is not 0 denies, as a negative errno.
+    Lsm {
+        /// The hook, such as `file_open`.
+        hook: String,
+    },
+    /// At a tracepoint, with the arguments that it is given, whose types the kernel knows.
+    TpBtf {
+        /// The tracepoint.
+        name: String,
+    },
     /// At each tick of every CPU's clock.
     PerfEvent {
         /// Ticks a second.
@@ -112,7 +139,14 @@ impl Attach {
             | Self::Usdt { .. } => ProgType::KPROBE,
             Self::Tracepoint { .. } => ProgType::TRACEPOINT,
             Self::RawTracepoint { .. } => ProgType::RAW_TRACEPOINT,
-            Self::Fentry { .. } | Self::Fexit { .. } => ProgType::TRACING,
+            Self::Fentry { .. }
+            | Self::Fexit { .. }
+            | Self::FmodRet { .. }
+            | Self::FentryProg(_)
+            | Self::FexitProg(_)
+            | Self::TpBtf { .. } => ProgType::TRACING,
+            Self::Freplace(_) => ProgType::EXT,
+            Self::Lsm { .. } => ProgType::LSM,
             Self::PerfEvent { .. } => ProgType::PERF_EVENT,
         }
     }
@@ -130,9 +164,43 @@ impl Attach {
     /// `enum bpf_attach_type`, for the types that have one.
     pub(crate) fn expected(&self) -> u32 {
         match self {
-            Self::Fentry { .. } => 24,
-            Self::Fexit { .. } => 25,
+            Self::TpBtf { .. } => 23,
+            Self::Fentry { .. } | Self::FentryProg(_) => 24,
+            Self::Fexit { .. } | Self::FexitProg(_) => 25,
+            Self::FmodRet { .. } => 26,
+            Self::Lsm { .. } => 27,
             _ => 0,
+        }
+    }
+
+    /// The function of another program that it belongs to.
+    pub fn onto(&self) -> Option<&ProgFunc> {
+        match self {
+            Self::FentryProg(func) | Self::FexitProg(func) | Self::Freplace(func) => Some(func),
+            _ => None,
+        }
+    }
+
+    /// The type by whose number the kernel knows the place, where it is one of the kernel's own.
+    pub(crate) fn kernel_type(&self) -> Option<(Kind, String)> {
+        match self {
+            Self::Fentry { func } | Self::Fexit { func } | Self::FmodRet { func } => Some((Kind::FUNC, func.clone())),
+            Self::Lsm { hook } => Some((Kind::FUNC, format!("bpf_lsm_{hook}"))),
+            Self::TpBtf { name } => Some((Kind::TYPEDEF, format!("btf_trace_{name}"))),
+            _ => None,
+        }
+    }
+
+    /// What a kernel must have for programs that are attached so, where it knows the place by a number from its types.
+    pub(crate) fn feature(&self) -> Option<Feature> {
+        match self {
+            Self::Fentry { .. } | Self::Fexit { .. } => Some(Feature::Fentry),
+            Self::FmodRet { .. } => Some(Feature::FmodRet),
+            Self::FentryProg(_) | Self::FexitProg(_) => Some(Feature::FentryProg),
+            Self::Freplace(_) => Some(Feature::Freplace),
+            Self::Lsm { .. } => Some(Feature::Lsm),
+            Self::TpBtf { .. } => Some(Feature::TpBtf),
+            _ => None,
         }
     }
 }
@@ -153,6 +221,12 @@ impl fmt::Display for Attach {
             Self::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
             Self::Fentry { func } => write!(f, "fentry on {func}"),
             Self::Fexit { func } => write!(f, "fexit on {func}"),
+            Self::FmodRet { func } => write!(f, "fmod_ret on {func}"),
+            Self::FentryProg(func) => write!(f, "fentry on {func}"),
+            Self::FexitProg(func) => write!(f, "fexit on {func}"),
+            Self::Freplace(func) => write!(f, "freplace of {func}"),
+            Self::Lsm { hook } => write!(f, "LSM hook {hook}"),
+            Self::TpBtf { name } => write!(f, "tp_btf {name}"),
             Self::PerfEvent { hertz } => write!(f, "CPU clock of {hertz} Hz"),
         }
     }
@@ -167,8 +241,8 @@ pub struct ProgSpec {
     pub attach: Attach,
     /// Its licence. Many helpers are for GPL programs only.
     pub license: String,
-    /// Its functions by name. The kernel enters at the first.
-    pub funcs: Vec<(String, Code)>,
+    /// Its functions. The kernel enters at the first.
+    pub funcs: Vec<Func>,
 }
 
 impl ProgSpec {
@@ -178,17 +252,47 @@ impl ProgSpec {
     /// # Errors
     /// A mistake in the code.
     pub fn new(name: &str, attach: Attach, code: Asm) -> Result<Self, Error> {
-        let funcs = vec![(name.to_owned(), code.finish()?)];
-        Ok(Self { name: name.to_owned(), attach, license: "GPL".to_owned(), funcs })
+        let entry = match &attach {
+            // The kernel wants the prototype of the function that it takes the place of.
+            Attach::Freplace(func) => (func.proto.clone(), Linkage::Global),
+            _ => (Prototype::int().param("ctx", CType::Context), Linkage::Static),
+        };
+        let mut spec = Self { name: name.to_owned(), attach, license: "GPL".to_owned(), funcs: Vec::new() };
+        spec = spec.func_with(name, entry.0, entry.1, code)?;
+        Ok(spec)
     }
 
-    /// Adds a function that `call name` finds.
+    /// Adds a function that `call name` finds, `static int name(void)` for those who look at the program.
     ///
     /// # Errors
     /// A mistake in the code.
-    pub fn func(mut self, name: &str, code: Asm) -> Result<Self, Error> {
-        self.funcs.push((name.to_owned(), code.finish()?));
+    pub fn func(self, name: &str, code: Asm) -> Result<Self, Error> {
+        self.func_with(name, Prototype::int(), Linkage::Static, code)
+    }
+
+    /// Adds a function that `call name` finds, with the prototype by which other programs watch or replace it. Where the kernel
+    /// knows no global functions (before Linux 5.6) it is static.
+    ///
+    /// # Errors
+    /// A mistake in the code.
+    pub fn func_with(mut self, name: &str, proto: Prototype, linkage: Linkage, code: Asm) -> Result<Self, Error> {
+        self.funcs.push(Func { name: name.to_owned(), code: code.finish()?, proto, linkage });
         Ok(self)
+    }
+
+    /// One of its functions, as a place for other programs.
+    ///
+    /// # Errors
+    /// When it has none of this name.
+    pub fn function(&self, name: &str) -> Result<ProgFunc, Error> {
+        let found = self.funcs.iter().find(|func| func.name == name);
+        let unknown = || Error::Unknown { what: "function", name: name.to_owned(), program: self.name.clone() };
+        Ok(ProgFunc {
+            program: self.name.clone(),
+            kind: self.attach.prog_type(),
+            func: name.to_owned(),
+            proto: found.ok_or_else(unknown)?.proto.clone(),
+        })
     }
 
     /// Fills the holes for a kernel.
@@ -196,7 +300,7 @@ impl ProgSpec {
     /// # Errors
     /// What cannot be found: a member, a function.
     pub fn link(&self, target: &Target) -> Result<Linked, Error> {
-        Linked::new(self, target)
+        Linked::new(self, target, None)
     }
 
     /// Loads it into the running kernel.
@@ -205,6 +309,26 @@ impl ProgSpec {
     /// As [`ProgSpec::link`]; a map that is not there; what the verifier says.
     pub fn load(&self, target: &Target, maps: &Maps) -> Result<Prog, Error> {
         self.link(target)?.load(target, maps)
+    }
+
+    /// Loads it into the running kernel, for a function of a program that is there already: fentry, fexit and freplace.
+    ///
+    /// # Errors
+    /// As [`ProgSpec::load`]; a program that has no types, or no such function.
+    pub fn load_onto(&self, target: &Target, maps: &Maps, onto: &Prog) -> Result<Prog, Error> {
+        let place = self.attach.onto().map(|func| Place::find(func, &self.attach, onto)).transpose();
+        let linked = place.and_then(|place| Linked::new(self, target, place.as_ref()));
+        linked
+            .and_then(|linked| linked.load_at(target, maps, Some(onto.as_fd())))
+            .map_err(|error| self.lacking(target, error))
+    }
+
+    /// What is missing from a kernel that refuses all programs of this kind says more than the refusal of one.
+    pub(crate) fn lacking(&self, target: &Target, error: Error) -> Error {
+        if error.is_permission() {
+            return error;
+        }
+        self.attach.feature().and_then(|feature| target.require(feature).err()).unwrap_or(error)
     }
 }
 
@@ -245,6 +369,22 @@ pub struct ProgInfo {
 }
 
 impl Prog {
+    /// Its name, as its description has it.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// The types that it was loaded with: its functions' prototypes. None where it has no types.
+    ///
+    /// # Errors
+    /// What the kernel says to BPF_BTF_GET_FD_BY_ID, which takes CAP_SYS_ADMIN; types that cannot be read.
+    pub fn types(&self) -> Result<Option<Btf>, Error> {
+        match bpf::prog_info(self.as_fd(), &mut []).map_err(|error| self.unknown(error))?.btf_id {
+            0 => Ok(None),
+            id => Ok(Some(Btf::parse(bpf::btf_by_id(id).map_err(|error| self.unknown(error))?)?)),
+        }
+    }
+
     /// What the kernel says of it.
     ///
     /// # Errors

@@ -295,6 +295,12 @@ impl Target {
         })
     }
 
+    /// The security modules of the running kernel, in the kernel's notation (`lockdown,capability,bpf`), as far as that can be
+    /// told. Programs at their hooks run only where `bpf` is one of them.
+    pub fn security_modules(&self) -> Option<String> {
+        self.is_running.then(|| crate::lsm::active(self.mount)).flatten()
+    }
+
     /// Removes, once, what killed processes of this program have left in the tracing directory.
     pub(crate) fn remove_stale_probes(&self) {
         self.cleaned.get_or_init(|| {

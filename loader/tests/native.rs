@@ -84,8 +84,18 @@ fn load(attach: Attach, code: Asm) -> Result<Prog, Error> {
 }
 
 /// What a kernel of any version may be built without. Everything else is the verifier's or the instruction set's.
-const OPTIONAL: [Feature; 5] =
-    [Feature::Kprobes, Feature::KprobePmu, Feature::UprobePmu, Feature::UprobeRefCtr, Feature::Fentry];
+const OPTIONAL: [Feature; 10] = [
+    Feature::Kprobes,
+    Feature::KprobePmu,
+    Feature::UprobePmu,
+    Feature::UprobeRefCtr,
+    Feature::Fentry,
+    Feature::FentryProg,
+    Feature::TpBtf,
+    Feature::Freplace,
+    Feature::FmodRet,
+    Feature::Lsm,
+];
 
 fn features() -> Result<(), Skip> {
     let target = Target::running().unwrap();

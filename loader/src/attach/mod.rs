@@ -19,6 +19,12 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
     if tasks != Tasks::All && !place.is_user() {
         return Err(misplaced(place, "only uprobes can be kept to one process"));
     }
+    if place.feature().is_some() && *place != prog.spec.attach {
+        return Err(misplaced(
+            place,
+            &format!("`{}` was loaded for {}, and belongs there", prog.spec.name, prog.spec.attach),
+        ));
+    }
     match place {
         Attach::None => Err(misplaced(place, "it belongs nowhere")),
         Attach::Kprobe { symbol, offset } => probe::kernel(prog, target, place, symbol, *offset),
@@ -31,7 +37,14 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
         }
         Attach::Tracepoint { category, name } => trace::tracepoint(prog, target, category, name),
         Attach::RawTracepoint { name } => trace::raw_tracepoint(prog, name),
-        Attach::Fentry { .. } | Attach::Fexit { .. } => trace::tracing(prog),
+        Attach::Fentry { .. }
+        | Attach::Fexit { .. }
+        | Attach::FmodRet { .. }
+        | Attach::FentryProg(_)
+        | Attach::FexitProg(_)
+        | Attach::Freplace(_)
+        | Attach::TpBtf { .. } => trace::tracing(prog),
+        Attach::Lsm { .. } => trace::lsm(prog, target),
         Attach::PerfEvent { hertz } => perf_event::cpu_clock(prog, *hertz),
     }
 }

@@ -1,14 +1,14 @@
-//! Tracepoints and trampolines.
+//! Tracepoints, trampolines and the hooks of security modules.
 
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
-use crate::Error;
 use crate::error::Tried;
 use crate::link::Link;
 use crate::prog::{Prog, Tasks};
 use crate::sys::{bpf, perf};
 use crate::target::Target;
+use crate::{Error, lsm};
 
 /// At a tracepoint, by its number in tracefs.
 pub(super) fn tracepoint(prog: Prog, target: &Target, category: &str, name: &str) -> Result<Link, Error> {
@@ -28,18 +28,34 @@ pub(super) fn raw_tracepoint(prog: Prog, name: &str) -> Result<Link, Error> {
     Ok(Link::new(prog, vec![event], "BPF_RAW_TRACEPOINT_OPEN", Tried::new()))
 }
 
-/// Where a tracing program says that it belongs.
+/// At a hook of the security modules, where programs are run at all.
+pub(super) fn lsm(prog: Prog, target: &Target) -> Result<Link, Error> {
+    match target.security_modules().and_then(|list| lsm::why_not(&list)) {
+        Some(why) => Err(super::failed(&prog.spec.attach, vec![("security modules".to_owned(), why)])),
+        None => tracing(prog),
+    }
+}
+
+/// Where the program has said when it was loaded.
 pub(super) fn tracing(prog: Prog) -> Result<Link, Error> {
     let mut tried = Tried::new();
-    let what = || format!("cannot attach {}", prog.spec.attach);
+    let refused = |error: std::io::Error| {
+        let is_taken = error.raw_os_error() == Some(libc::EBUSY) && prog.spec.attach.onto().is_some();
+        let why = if is_taken {
+            "cannot attach, as a function is either replaced or watched by fentry and fexit, and this one is already"
+        } else {
+            "cannot attach"
+        };
+        Error::privileged(why, error)
+    };
     match bpf::link_create(prog.as_fd(), prog.spec.attach.expected()) {
         Ok(link) => return Ok(Link::new(prog, vec![link], "BPF_LINK_CREATE", tried)),
-        Err(error) => tried.push(super::entry("BPF_LINK_CREATE", &Error::io(what(), error))),
+        Err(error) => tried.push(super::entry("BPF_LINK_CREATE", &refused(error))),
     }
     match bpf::raw_tracepoint_open(prog.as_fd(), None) {
         Ok(link) => Ok(Link::new(prog, vec![link], "BPF_RAW_TRACEPOINT_OPEN", tried)),
         Err(error) => {
-            tried.push(super::entry("BPF_RAW_TRACEPOINT_OPEN", &Error::io(what(), error)));
+            tried.push(super::entry("BPF_RAW_TRACEPOINT_OPEN", &refused(error)));
             Err(super::failed(&prog.spec.attach, tried))
         }
     }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::retry;
 
@@ -74,11 +74,13 @@ attributes! {
     RawTracepointOpen = 17, 16 bytes { name: u64, prog_fd: u32, pad: u32, }
     /// BPF_BTF_LOAD
     BtfLoad = 18, 32 bytes { btf: u64, btf_log_buf: u64, btf_size: u32, btf_log_size: u32, btf_log_level: u32, pad: u32, }
+    /// BPF_BTF_GET_FD_BY_ID
+    BtfGetFd = 19, 12 bytes { btf_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_LINK_CREATE
     LinkCreate = 28, 16 bytes { prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, }
 }
 
-/// `struct bpf_prog_info` as far as Linux 4.18 has it.
+/// `struct bpf_prog_info` as far as Linux 5.0 has it; what an older kernel does not know stays zero.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct ProgInfo {
@@ -95,9 +97,31 @@ pub(crate) struct ProgInfo {
     map_count: u32,
     maps: u64,
     pub name: [u8; 16],
+    ifindex: u32,
+    gpl_compatible: u32,
+    netns_dev: u64,
+    netns_ino: u64,
+    jited_ksyms_count: u32,
+    jited_func_lens_count: u32,
+    jited_ksyms: u64,
+    jited_func_lens: u64,
+    /// The number of its types; 0 where it has none.
+    pub btf_id: u32,
+    func_info_rec_size: u32,
 }
 
-const _: () = assert!(size_of::<ProgInfo>() == 80);
+const _: () = assert!(size_of::<ProgInfo>() == 136);
+
+/// `struct bpf_btf_info` as Linux 4.18 has it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct BtfInfo {
+    btf: u64,
+    size: u32,
+    id: u32,
+}
+
+const _: () = assert!(size_of::<BtfInfo>() == 16);
 
 /// What answers in the kernel's place: an errno for a command, or nothing to let the call through.
 #[cfg(test)]
@@ -199,6 +223,8 @@ pub(crate) struct ProgInput<'a> {
     pub func_info: &'a [u8],
     pub line_info: &'a [u8],
     pub btf: Option<BorrowedFd<'a>>,
+    /// The program that `attach_btf_id` is a function of; else it is one of the kernel's.
+    pub attach_prog: Option<BorrowedFd<'a>>,
 }
 
 /// Loads a program; the verifier writes what it thinks into `log` where `attributes` ask for it.
@@ -206,6 +232,7 @@ pub(crate) fn prog_load(mut attributes: ProgLoad, input: ProgInput<'_>, log: &mu
     attributes.insns = address(input.insns);
     attributes.insn_cnt = length(input.insns)? / 8;
     attributes.license = address(input.license);
+    attributes.attach_prog_fd = input.attach_prog.map_or(0, number);
     if let Some(btf) = input.btf {
         attributes.prog_btf_fd = number(btf);
         attributes.func_info = address(input.func_info);
@@ -253,7 +280,22 @@ pub(crate) fn map_types(map: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((word(68), word(72)))
 }
 
-/// What the kernel says of a program: the start of `struct bpf_prog_info`, as Linux 4.18 has it. `insns` takes as much of the
+/// The types that a program or a map was loaded with, by their number.
+pub(crate) fn btf_by_id(btf_id: u32) -> io::Result<Vec<u8>> {
+    let fd = bpf_fd(&mut BtfGetFd { btf_id, ..Default::default() })?;
+    let ask = |bytes: &mut [u8]| {
+        let mut info = BtfInfo { btf: address_mut(bytes), size: length(bytes)?, id: 0 };
+        let at = std::ptr::from_mut(&mut info).expose_provenance() as u64;
+        let info_len = u32::try_from(size_of::<BtfInfo>()).unwrap_or_default();
+        bpf(&mut InfoByFd { bpf_fd: number(fd.as_fd()), info_len, info: at })?;
+        Ok::<_, io::Error>(usize::try_from(info.size).unwrap_or_default())
+    };
+    let mut blob = vec![0; ask(&mut [])?];
+    ask(&mut blob)?;
+    Ok(blob)
+}
+
+/// What the kernel says of a program: the start of `struct bpf_prog_info`. `insns` takes as much of the
 /// program as the kernel runs, or translates, as there is room for.
 pub(crate) fn prog_info(prog: BorrowedFd<'_>, insns: &mut [u8]) -> io::Result<ProgInfo> {
     let mut info = ProgInfo { xlated_len: length(insns)?, xlated: address_mut(insns), ..ProgInfo::default() };
@@ -326,13 +368,14 @@ mod tests {
     #[test]
     fn each_command_reports_what_the_kernel_says() {
         let fd = std::fs::File::open("/dev/null").unwrap();
-        let fd = std::os::fd::AsFd::as_fd(&fd);
+        let fd = fd.as_fd();
         for errno in [libc::ENOMEM, libc::EMFILE, libc::EPERM] {
             FAKE.set(Some(Box::new(move |_| Some(errno))));
             let results = [
                 map_create(MapCreate::default(), None).map(drop),
                 map_types(fd).map(drop),
                 prog_info(fd, &mut []).map(drop),
+                btf_by_id(1).map(drop),
                 map_lookup(fd, &[0; 4], &mut [0; 8]),
                 map_update(fd, &[0; 4], &[0; 8], 0),
                 map_delete(fd, &[0; 4]),
