@@ -108,7 +108,8 @@ pub enum Attach {
     FentryProg(ProgFunc),
     /// At the return of a function of another program.
     FexitProg(ProgFunc),
-    /// In place of a global function of another program, with its arguments in r1 to r5.
+    /// In place of a global function of another program, with its arguments in r1 to r5. It may return what programs of that
+    /// one's type may, which is nothing but 0 for some, such as those at raw tracepoints.
     Freplace(ProgFunc),
     /// At a hook of the security modules. What is not 0 denies, as a negative errno.
     Lsm {

@@ -109,6 +109,7 @@ fn features(ctx: &mut Ctx) -> Result<(), Failure> {
         Feature::LargePrograms,
         Feature::BoundedLoops,
         Feature::ProbeReadKernel,
+        Feature::GlobalFunc,
         Feature::AtomicFetch,
         Feature::IsaV4,
         Feature::MayGoto,

@@ -8,6 +8,7 @@ mod loader_maps;
 mod loader_progs;
 mod loader_ring;
 mod loader_target;
+mod loader_tracing;
 mod loader_uprobes;
 mod probe;
 mod skbrecv;
@@ -26,6 +27,7 @@ const AREAS: &[&[Case]] = &[
     loader_errors::CASES,
     loader_ring::CASES,
     loader_target::CASES,
+    loader_tracing::CASES,
     asm::CASES,
     tcpconnect::CASES,
     icmpecho::CASES,

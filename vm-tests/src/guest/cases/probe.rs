@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bpfkit_asm::{Asm, bpf};
-use bpfkit_loader::{Attach, Event, Link, MapSpec, Maps, PerfBuffer, PerfOptions, ProgSpec, Target};
+use bpfkit_loader::{Attach, Error, Event, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Target};
 
 use crate::guest::case::{Doing as _, Failure};
 
@@ -49,15 +49,37 @@ pub fn program(value: Asm) -> Asm {
 impl Probe {
     /// Loads and attaches `program(value)`.
     pub fn start(target: &Target, attach: Attach, value: Asm) -> Result<Probe, Failure> {
+        Probe::load(target, ProgSpec::new("probe", attach, program(value))?)
+    }
+
+    /// Loads and attaches a program that begins with `program(value)`.
+    pub fn load(target: &Target, spec: ProgSpec) -> Result<Probe, Failure> {
+        Probe::attach(target, spec, |spec, maps| spec.load(target, maps))
+    }
+
+    /// The same for a program that belongs to a function of another.
+    pub fn load_onto(target: &Target, spec: ProgSpec, onto: &Prog) -> Result<Probe, Failure> {
+        Probe::attach(target, spec, |spec, maps| spec.load_onto(target, maps, onto))
+    }
+
+    fn attach(
+        target: &Target,
+        spec: ProgSpec,
+        load: impl FnOnce(&ProgSpec, &Maps) -> Result<Prog, Error>,
+    ) -> Result<Probe, Failure> {
         let mut maps = Maps::new();
         maps.create(&MapSpec::perf_event_array("events"), target)?;
-        let what = attach.to_string();
-        let spec = ProgSpec::new("probe", attach, program(value))?;
-        let prog = spec.load(target, &maps).doing(|| format!("load the program for {what}"))?;
+        let what = spec.attach.to_string();
+        let prog = load(&spec, &maps).doing(|| format!("load the program for {what}"))?;
         let events = maps.get("events").ok_or_else(|| Failure::Fail("no map of events".to_owned()))?;
         let events = Events(PerfBuffer::open(events, PerfOptions::default())?);
         let link = prog.attach(target).doing(|| format!("attach to {what}"))?;
         Ok(Probe { events, link })
+    }
+
+    /// The program.
+    pub fn prog(&self) -> &Prog {
+        self.link.prog()
     }
 
     /// By which way it was attached.
