@@ -370,9 +370,9 @@ pub struct ProgInfo {
 }
 
 impl Prog {
-    /// Its name, as its description has it.
-    pub fn name(&self) -> &str {
-        &self.spec.name
+    /// What it was loaded from.
+    pub fn spec(&self) -> &ProgSpec {
+        &self.spec
     }
 
     /// The types that it was loaded with: its functions' prototypes. None where it has no types.

@@ -33,6 +33,12 @@ pub struct TaskFilter {
 const MAX_PID: i64 = 4 << 20;
 
 impl TaskFilter {
+    /// Whether anything is left out.
+    pub fn is_any(&self) -> bool {
+        let Self { pid, uid, cgroupmap, mntnsmap, cgroup } = self;
+        pid.is_some() || uid.is_some() || cgroupmap.is_some() || mntnsmap.is_some() || cgroup.is_some()
+    }
+
     /// Instructions that jump to `out` in a task that is not traced.
     ///
     /// They expect what `bpf_get_current_pid_tgid` returned in r0 and 8 bytes of stack at r10 + `scratch`; r6 to r9 survive.

@@ -1,12 +1,14 @@
 //! The tools of bpfkit. One module holds one tool: its manual, arguments, event, maps, programs and output.
 #![forbid(unsafe_code)]
 
+pub mod bpf2bpf;
 pub mod cli;
 mod columns;
 mod error;
 mod escape;
 mod event;
 mod filter;
+mod flow;
 pub mod icmpecho;
 mod options;
 mod output;
@@ -26,6 +28,7 @@ pub use columns::{Column, Columns};
 pub use error::{Chain, Error};
 pub use escape::Escaped;
 pub use filter::TaskFilter;
+pub use flow::Flow;
 pub use options::Options;
 pub use output::Output;
 pub use session::{Accounts, Session};

@@ -13,7 +13,6 @@
 //! Flags, columns and widths are those of bcc's tool of this name.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bpfkit_asm::{Asm, Label, bpf};
 use bpfkit_loader::{Attach, Feature, MapSpec, Maps, ProgSpec, Sample, Target};
@@ -24,12 +23,13 @@ use crate::error::Chain;
 use crate::escape::{self, Escaped};
 use crate::event::Bytes;
 use crate::filter::TaskFilter;
+use crate::flow::{self, Flow, Ip, JsonFlow};
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
 use crate::stamp::Stamps;
 use crate::tool::{self, Attached, Tool};
-use crate::{Error, event, read, report};
+use crate::{Error, event, report};
 
 /// Trace TCP connects: who asks for a connection, and where to
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -117,19 +117,6 @@ pub struct Event {
     pub flow: Flow,
 }
 
-/// Addresses and ports of a connection; the local port is 0 where it is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Flow {
-    /// Local address.
-    pub saddr: IpAddr,
-    /// Remote address.
-    pub daddr: IpAddr,
-    /// Local port.
-    pub lport: u16,
-    /// Remote port.
-    pub dport: u16,
-}
-
 // The event on the stack of a program, from here up, in the order of its bytes. What follows the ports is 2 addresses of 4 or
 // of 16 bytes, remote before local, as struct sock_common has them. From the ports on it is the key of the tables of counts.
 // Neither length leaves the record in need of padding: 4 bytes of size and the event are a multiple of 8.
@@ -155,21 +142,7 @@ const IN_FLIGHT: u32 = 10_240;
 /// Rows of a table of counts.
 const FLOWS: u32 = 65_536;
 
-/// An IP version as a program sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ip {
-    V4,
-    V6,
-}
-
 impl Ip {
-    const fn family(self) -> i32 {
-        match self {
-            Self::V4 => libc::AF_INET,
-            Self::V6 => libc::AF_INET6,
-        }
-    }
-
     const fn event_size(self) -> u32 {
         match self {
             Self::V4 => SIZE_V4,
@@ -207,21 +180,6 @@ impl Event {
             uid,
             flow: Flow::parse(ip, bytes)?,
         })
-    }
-}
-
-impl Flow {
-    /// Reads the ports and addresses that begin at [`PORTS`]. An IPv4-mapped address is shown as what it is, IPv4.
-    fn parse(ip: Ip, mut bytes: Bytes<'_>) -> Option<Self> {
-        let (dport, lport) = (u16::from_be_bytes(bytes.array()?), bytes.u16()?);
-        let (daddr, saddr): (IpAddr, IpAddr) = match ip {
-            Ip::V4 => (Ipv4Addr::from(bytes.array::<4>()?).into(), Ipv4Addr::from(bytes.array::<4>()?).into()),
-            Ip::V6 => {
-                let mut address = || bytes.array::<16>().map(|address| Ipv6Addr::from(address).to_canonical());
-                (address()?, address()?)
-            }
-        };
-        Some(Self { saddr, daddr, lport, dport })
     }
 }
 
@@ -369,25 +327,15 @@ impl Args {
     /// which reports them.
     fn read_socket(&self, target: &Target, ip: Ip, drop_mapped: bool, out: Label) -> Asm {
         let mut code = bpf! {
-            r3 = r7;
-            r3 += sock.__sk_common.skc_portpair;        // skc_dport, big-endian, and skc_num
-            {read::kernel(target, PORTS, 4)};
+            {flow::ports(target, PORTS)};
             {self.port_filter(out)};
         };
         code.splice(match ip {
-            Ip::V4 => bpf! {
-                r3 = r7;
-                r3 += sock.__sk_common.skc_addrpair;    // skc_daddr and skc_rcv_saddr
-                {read::kernel(target, DADDR, 8)};
-            },
+            Ip::V4 => flow::addresses_v4(target, DADDR),
             Ip::V6 => bpf! {
-                r3 = r7;
-                r3 += sock.__sk_common.skc_v6_daddr;
-                {read::kernel(target, DADDR, 16)};
+                {flow::remote_v6(target, DADDR)};
                 {if drop_mapped { keep_mapped(false, out) } else { Asm::new() }};
-                r3 = r7;
-                r3 += sock.__sk_common.skc_v6_rcv_saddr;
-                {read::kernel(target, DADDR + 16, 16)};
+                {flow::local_v6(target, DADDR + 16)};
             },
         });
         code
@@ -669,36 +617,12 @@ struct Row {
     flow: JsonFlow,
 }
 
-/// A flow as JSON.
-#[derive(Serialize)]
-struct JsonFlow {
-    ip: u8,
-    saddr: IpAddr,
-    /// Null where it is not known.
-    lport: Option<u16>,
-    daddr: IpAddr,
-    dport: u16,
-}
-
 /// A row of the table of counts as JSON.
 #[derive(Serialize)]
 struct Count {
     #[serde(flatten)]
     flow: JsonFlow,
     connects: u64,
-}
-
-impl From<Flow> for JsonFlow {
-    fn from(flow: Flow) -> Self {
-        let Flow { saddr, daddr, lport, dport } = flow;
-        Self { ip: flow.version(), saddr, lport: (lport != 0).then_some(lport), daddr, dport }
-    }
-}
-
-impl Flow {
-    fn version(&self) -> u8 {
-        if self.daddr.is_ipv4() { 4 } else { 6 }
-    }
 }
 
 /// Prints events as rows.

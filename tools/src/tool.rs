@@ -128,12 +128,20 @@ impl Attached {
         Ok(Self { links: Vec::new(), rings, maps })
     }
 
-    /// Loads programs and attaches them, in their order, once all are loaded. On failure none of them stays.
+    /// Loads programs and attaches them, in their order, once all are loaded; but what watches or replaces a function of one of
+    /// them, which comes after it, is attached first, so that no call of the function is missed. On failure none of them stays.
     ///
     /// # Errors
     /// What the verifier says, and each way of attaching that was tried.
     pub fn attach(&mut self, programs: &[ProgSpec], target: &Target) -> Result<(), Error> {
-        let loaded: Vec<Prog> = programs.iter().map(|spec| spec.load(target, &self.maps)).collect::<Result<_, _>>()?;
+        let mut loaded: Vec<Prog> = Vec::new();
+        for spec in programs {
+            let onto = spec.attach.onto().and_then(|func| loaded.iter().find(|prog| prog.spec().name == func.program));
+            loaded.push(
+                onto.map_or_else(|| spec.load(target, &self.maps), |onto| spec.load_onto(target, &self.maps, onto))?,
+            );
+        }
+        loaded.sort_by_key(|prog| prog.spec().attach.onto().is_none());
         let links = loaded.into_iter().map(|program| program.attach(target)).collect::<Result<Vec<_>, _>>()?;
         self.links.extend(links);
         Ok(())

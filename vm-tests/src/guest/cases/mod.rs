@@ -1,6 +1,7 @@
 //! The cases, one file an area. A new file is added to `AREAS` and nowhere else.
 
 mod asm;
+mod bpf2bpf;
 mod guest;
 mod icmpecho;
 mod loader_errors;
@@ -29,6 +30,7 @@ const AREAS: &[&[Case]] = &[
     loader_target::CASES,
     loader_tracing::CASES,
     asm::CASES,
+    bpf2bpf::CASES,
     tcpconnect::CASES,
     icmpecho::CASES,
     skbrecv::CASES,
