@@ -415,55 +415,58 @@ struct Row {
     ret: Option<i32>,
 }
 
-/// Prints events, those of one call in the order in which programs are told of here.
+/// An event and its time.
+type Seen = (u64, Event);
+
+/// Puts the events of each call in the order in which they are printed.
+#[derive(Default)]
+struct Calls {
+    /// What fentry saw, by CPU, until the subprogram, which runs there without a break, has sent its event, too.
+    entered: HashMap<u32, Seen>,
+}
+
+impl Calls {
+    /// What can be printed once this event is there. Any event but this may have been lost.
+    fn take(&mut self, cpu: u32, seen: Seen) -> [Option<Seen>; 2] {
+        match seen.1.via {
+            Via::Fentry => [self.entered.insert(cpu, seen), None],
+            Via::Kprobe => [Some(seen), self.entered.remove(&cpu)],
+            Via::Fexit => [self.entered.remove(&cpu), Some(seen)],
+        }
+    }
+}
+
+/// Prints events.
 struct Printer {
     json: bool,
     stamps: Stamps,
-    /// What fentry saw, until the subprogram, which runs on the same CPU without a break, has said so, too.
-    entered: HashMap<u32, (u64, Event)>,
+    calls: Calls,
 }
 
 impl Printer {
     fn new(json: bool) -> Self {
-        Self { json, stamps: Stamps::new(), entered: HashMap::new() }
+        Self { json, stamps: Stamps::new(), calls: Calls::default() }
     }
 
     fn take(&mut self, sample: &Sample<'_>, event: Event, output: &mut Output) -> Result<(), Error> {
-        let (cpu, time) = (sample.cpu, sample.time);
-        match event.via {
-            Via::Fentry => {
-                let before = self.entered.insert(cpu, (time, event));
-                before.map_or(Ok(()), |(time, event)| self.print(time, &event, output))
-            }
-            Via::Kprobe => {
-                self.print(time, &event, output)?;
-                self.print_entered(cpu, output)
-            }
-            Via::Fexit => {
-                self.print_entered(cpu, output)?;
-                self.print(time, &event, output)
-            }
-        }
+        let ready = self.calls.take(sample.cpu, (sample.time, event));
+        ready.into_iter().flatten().try_for_each(|seen| self.print(&seen, output))
     }
 
-    fn print_entered(&mut self, cpu: u32, output: &mut Output) -> Result<(), Error> {
-        self.entered.remove(&cpu).map_or(Ok(()), |(time, event)| self.print(time, &event, output))
+    /// Prints what still waits for an event that was lost.
+    fn finish(mut self, output: &mut Output) -> Result<(), Error> {
+        let waiting = std::mem::take(&mut self.calls.entered);
+        waiting.values().try_for_each(|seen| self.print(seen, output))
     }
 
-    /// Prints what waits for an event that was lost.
-    fn finish(&mut self, output: &mut Output) -> Result<(), Error> {
-        let cpus: Vec<u32> = self.entered.keys().copied().collect();
-        cpus.into_iter().try_for_each(|cpu| self.print_entered(cpu, output))
-    }
-
-    fn print(&self, time: u64, event: &Event, output: &mut Output) -> Result<(), Error> {
+    fn print(&self, (time, event): &Seen, output: &mut Output) -> Result<(), Error> {
         if !self.json {
             return output.line(&text(event));
         }
         let &Event { via, probe, ret, flow, .. } = event;
         let of_process = probe == Probe::Connect;
         output.json(&Row {
-            time_ns: self.stamps.since_1970(time),
+            time_ns: self.stamps.since_1970(*time),
             via,
             probe: probe.function(),
             pid: of_process.then_some(event.pid),
@@ -525,6 +528,21 @@ mod tests {
             assert_eq!(Event::parse(&whole[..end]), None, "{end}");
         }
         assert_eq!(Event::parse(&record(3, 2, 2, 0)), None, "a program that is none of ours");
+    }
+
+    #[test]
+    fn lines_of_a_call_stand_together_and_none_waits_for_a_lost_one() {
+        let mut calls = Calls::default();
+        let mut take = |cpu, via, time| {
+            let event = Event::parse(&record(via, 2, 2, 0)).unwrap();
+            calls.take(cpu, (time, event)).into_iter().flatten().map(|(time, _)| time).collect::<Vec<_>>()
+        };
+        let (kprobe, fentry, fexit) = (0, 1, 2);
+        assert_eq!((take(0, fentry, 1), take(1, fentry, 2)), (vec![], vec![]));
+        assert_eq!((take(0, kprobe, 3), take(0, fexit, 4)), (vec![3, 1], vec![4]));
+        // On the other CPU the event of the kprobe was lost, and then that and the one of fexit.
+        assert_eq!((take(1, fexit, 5), take(1, fentry, 6), take(1, fentry, 7)), (vec![2, 5], vec![], vec![6]));
+        assert_eq!(calls.entered.len(), 1);
     }
 
     #[test]
