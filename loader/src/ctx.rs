@@ -115,3 +115,65 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target, place: Option
     };
     found.ok_or_else(|| Error::Unknown { what: "the context's", name: word.to_owned(), program: spec.name.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bpfkit_asm::{Version, bpf};
+    use bpfkit_btf::{Btf, Builder, TypeId};
+
+    /// A kernel whose functions have two arguments, and whose tracepoint has two and its own.
+    fn kernel() -> Target {
+        let mut types = Builder::new();
+        let int = types.int("int", 4, true);
+        let void = types.ptr(TypeId(0));
+        let proto = types.func_proto(&[("file", void), ("flags", int)], int);
+        for name in ["tcp_close", "security_file_open", "bpf_lsm_file_open"] {
+            types.func(name, proto);
+        }
+        let proto = types.func_proto(&[("__data", void), ("sk", void), ("state", int)], TypeId(0));
+        let pointer = types.ptr(proto);
+        types.typedef("btf_trace_set_state", pointer);
+        types.typedef("btf_trace_of_another_kind", int);
+        Target::offline(Some(Btf::parse(types.finish()).unwrap()), Version::new(6, 12))
+    }
+
+    fn at(attach: Attach, word: &str) -> Result<u32, String> {
+        let code = bpf! {
+            r0 = 0;
+            exit;
+        };
+        let spec = ProgSpec::new("words", attach, code).unwrap();
+        offset(&spec, word, &kernel(), None).map_err(|error| crate::error::chain(&error))
+    }
+
+    #[test]
+    fn arguments_are_words_of_their_own_and_the_result_comes_after_them() {
+        let func = || "tcp_close".to_owned();
+        for (attach, has_result) in [
+            (Attach::Fentry { func: func() }, false),
+            (Attach::Fexit { func: func() }, true),
+            (Attach::FmodRet { func: "security_file_open".to_owned() }, true),
+            (Attach::Lsm { hook: "file_open".to_owned() }, true),
+            (Attach::TpBtf { name: "set_state".to_owned() }, false),
+        ] {
+            assert_eq!((at(attach.clone(), "arg1"), at(attach.clone(), "arg2")), (Ok(0), Ok(8)), "{attach}");
+            for word in ["arg0", "arg3", "arg", "argx", "sp"] {
+                assert!(at(attach.clone(), word).unwrap_err().contains(word), "{attach} {word}");
+            }
+            assert_eq!(at(attach.clone(), "ret").ok(), has_result.then_some(16), "{attach}");
+        }
+    }
+
+    #[test]
+    fn a_place_without_a_prototype_is_named() {
+        for (attach, name) in [
+            (Attach::Lsm { hook: "no_hook".to_owned() }, "bpf_lsm_no_hook"),
+            (Attach::TpBtf { name: "none".to_owned() }, "btf_trace_none"),
+            (Attach::TpBtf { name: "of_another_kind".to_owned() }, "btf_trace_of_another_kind"),
+            (Attach::FmodRet { func: "none".to_owned() }, "none"),
+        ] {
+            assert!(at(attach.clone(), "arg1").unwrap_err().contains(name), "{attach}");
+        }
+    }
+}

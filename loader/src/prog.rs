@@ -88,7 +88,8 @@ pub enum Attach {
         /// The tracepoint.
         name: String,
     },
-    /// At the entry of a kernel function, through a trampoline.
+    /// At the entry of a kernel function, through a trampoline. Of an argument that has fewer than 8 bytes the rest of its word
+    /// is undefined; so it is at all places of this kind.
     Fentry {
         /// The function.
         func: String,
@@ -317,11 +318,14 @@ impl ProgSpec {
     /// # Errors
     /// As [`ProgSpec::load`]; a program that has no types, or no such function.
     pub fn load_onto(&self, target: &Target, maps: &Maps, onto: &Prog) -> Result<Prog, Error> {
-        let place = self.attach.onto().map(|func| Place::find(func, &self.attach, onto)).transpose();
-        let linked = place.and_then(|place| Linked::new(self, target, place.as_ref()));
-        linked
-            .and_then(|linked| linked.load_at(target, maps, Some(onto.as_fd())))
-            .map_err(|error| self.lacking(target, error))
+        let func = self.attach.onto().ok_or_else(|| Error::Attach {
+            what: self.attach.to_string(),
+            tried: vec![(format!("program {}", onto.spec.name), "this belongs to no function of another".to_owned())],
+        })?;
+        let place = Place::find(func, &self.attach, onto);
+        let linked = place.and_then(|place| Linked::new(self, target, Some(&place)));
+        let loaded = linked.and_then(|linked| linked.load_at(target, maps, Some(onto.as_fd())));
+        loaded.map_err(|error| self.lacking(target, error))
     }
 
     /// What is missing from a kernel that refuses all programs of this kind says more than the refusal of one.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bpfkit_loader::{Target, TargetBuilder};
+use bpfkit_loader::{Feature, Target, TargetBuilder};
 
 use crate::protocol::Outcome;
 
@@ -105,6 +105,17 @@ macro_rules! ensure_eq {
             }
         }
     };
+}
+
+/// Skips the case where the kernel lacks something.
+///
+/// # Errors
+/// The first thing that is missing, and how that is known.
+pub fn need(target: &Target, features: &[Feature]) -> Result<(), Failure> {
+    match features.iter().try_for_each(|&feature| target.require(feature)) {
+        Ok(()) => Ok(()),
+        Err(error) => skip!("{error}"),
+    }
 }
 
 /// What a case knows of its surroundings.

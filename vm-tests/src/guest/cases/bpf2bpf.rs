@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use bpfkit_loader::Feature;
 
-use crate::guest::case::{Case, Ctx, Failure};
+use crate::guest::case::{Case, Ctx, Failure, need};
 use crate::guest::tool::{Tool, connect_child, listen};
-use crate::{ensure, ensure_eq, skip};
+use crate::{ensure, ensure_eq};
 
 type CaseResult = Result<(), Failure>;
 
@@ -71,18 +71,9 @@ impl Shown {
     }
 }
 
-fn need(ctx: &Ctx, features: &[Feature]) -> CaseResult {
-    let target = ctx.target()?;
-    for &feature in features {
-        if let Err(error) = target.require(feature) {
-            skip!("{error}");
-        }
-    }
-    Ok(())
-}
-
 fn end_to_end(ctx: &Ctx, address: &str, shown: Shown, options: &[&str]) -> CaseResult {
-    need(ctx, if shown.watched { &[Feature::Kprobes, Feature::FentryProg] } else { &[Feature::Kprobes] })?;
+    let features = [Feature::Kprobes, Feature::FentryProg];
+    need(&ctx.target()?, if shown.watched { &features } else { &features[..1] })?;
     let (_listener, to) = listen(address.parse()?)?;
     let mut tool = Tool::start(ctx, "bpf2bpf", options)?;
     let (_, local) = connect_child(None, &[to])?;
@@ -96,7 +87,7 @@ fn end_to_end(ctx: &Ctx, address: &str, shown: Shown, options: &[&str]) -> CaseR
 
 /// Both ends are IPv4, and so they are shown, whichever type the sockets are of.
 fn mapped(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, &[Feature::Kprobes, Feature::FentryProg])?;
+    need(&ctx.target()?, &[Feature::Kprobes, Feature::FentryProg])?;
     let (_listener, to) = listen(V4.parse()?)?;
     let (_both, to_both) = listen("::".parse()?)?;
     let mut tool = Tool::start(ctx, "bpf2bpf", &[])?;
@@ -129,14 +120,14 @@ fn one_probe(ctx: &Ctx, connects: bool) -> CaseResult {
 
 /// The function that gives the port is replaced by one that gives the family.
 fn replace(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, &[Feature::Freplace])?;
+    need(&ctx.target()?, &[Feature::Freplace])?;
     end_to_end(ctx, V4, Shown { ret: Some(2), ..Shown::all() }, &["--replace"])?;
     end_to_end(ctx, V6, Shown { ret: Some(10), ..Shown::all() }, &["--replace"])
 }
 
 /// Connections one after the other from two processes at a time, so that both ends are on all processors.
 fn many(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, &[Feature::Kprobes, Feature::FentryProg])?;
+    need(&ctx.target()?, &[Feature::Kprobes, Feature::FentryProg])?;
     let (_listener, to) = listen(V4.parse()?)?;
     let mut tool = Tool::start(ctx, "bpf2bpf", &[])?;
     let connect = || connect_child(None, &[to; 50]);
@@ -154,7 +145,7 @@ fn many(ctx: &mut Ctx) -> CaseResult {
 
 /// A filter by process leaves out what has none.
 fn pid(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, &[Feature::Kprobes, Feature::FentryProg])?;
+    need(&ctx.target()?, &[Feature::Kprobes, Feature::FentryProg])?;
     let (_listener, to) = listen(V4.parse()?)?;
     let mut tool = Tool::start(ctx, "bpf2bpf", &["-p", &std::process::id().to_string()])?;
     let (_, local) = connect_child(None, &[to])?;
@@ -165,7 +156,7 @@ fn pid(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn json(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, &[Feature::Kprobes, Feature::FentryProg])?;
+    need(&ctx.target()?, &[Feature::Kprobes, Feature::FentryProg])?;
     let (_listener, to) = listen(V6.parse()?)?;
     let mut tool = Tool::start(ctx, "bpf2bpf", &["--json"])?;
     let (pid, local) = connect_child(None, &[to])?;

@@ -10,7 +10,7 @@ use bpfkit_asm::{Asm, bpf};
 use bpfkit_loader::{Attach, CType, Feature, Linkage, Map, Maps, ProgSpec, Prototype, Target};
 
 use super::probe::{Probe, connection, program};
-use crate::guest::case::{Case, Ctx, Doing as _, Failure, chain};
+use crate::guest::case::{Case, Ctx, Doing as _, Failure, chain, need};
 use crate::{ensure, ensure_eq, skip};
 
 #[allow(dead_code, unreachable_pub)] // they have a main of their own
@@ -51,14 +51,6 @@ pub const CASES: &[Case] = &[
     Case { name: "loader::places_that_are_none_are_told", run: misplaced },
 ];
 
-/// Skips where the kernel lacks something.
-fn need(target: &Target, feature: Feature) -> Result<(), Failure> {
-    match target.require(feature) {
-        Ok(()) => Ok(()),
-        Err(error) => skip!("{error}"),
-    }
-}
-
 fn words(map: Option<&Map>) -> Result<Vec<u64>, Failure> {
     let map = map.ok_or_else(|| Failure::Fail("no map".to_owned()))?;
     let size = usize::try_from(map.info().value_size).unwrap_or_default();
@@ -69,7 +61,7 @@ fn words(map: Option<&Map>) -> Result<Vec<u64>, Failure> {
 
 fn fentry_example(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::Fentry)?;
+    need(&target, &[Feature::Fentry])?;
     let (maps, link) = fentry::count_writes(&target)?;
     let before = words(maps.get("bytes"))?[0];
     fs::write(ctx.directory().join("file"), [0; 54_321])?;
@@ -80,7 +72,7 @@ fn fentry_example(ctx: &mut Ctx) -> Result<(), Failure> {
 
 fn fexit_example(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::FentryProg)?;
+    need(&target, &[Feature::FentryProg])?;
     let (maps, _links) = fexit_on_bpf::watch(&target)?;
     let last = words(maps.get("last"))?;
     // The last system call before this look was the look, but other processors make some of their own.
@@ -90,7 +82,7 @@ fn fexit_example(ctx: &mut Ctx) -> Result<(), Failure> {
 
 fn freplace_example(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::Freplace)?;
+    need(&target, &[Feature::Freplace])?;
     let (maps, spec, link) = freplace::ask(&target)?;
     let answer = || words(maps.get("answer")).map(|words| words[0]);
     ensure_eq!(answer()?, 1, "before it is replaced");
@@ -108,7 +100,7 @@ fn freplace_example(ctx: &mut Ctx) -> Result<(), Failure> {
 
 fn lsm_example(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::Lsm)?;
+    need(&target, &[Feature::Lsm])?;
     let (denied, other) = (ctx.directory().join("denied"), ctx.directory().join("other"));
     fs::write(&denied, "secret")?;
     fs::write(&other, "open")?;
@@ -131,7 +123,7 @@ fn lsm_example(ctx: &mut Ctx) -> Result<(), Failure> {
 
 fn tp_btf_example(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::TpBtf)?;
+    need(&target, &[Feature::TpBtf])?;
     let (maps, link) = tp_btf::count_connections(&target)?;
     let before = words(maps.get("established"))?[0];
     let (client, server) = connection()?;
@@ -147,7 +139,7 @@ const SYN_SENT: u64 = 2;
 
 fn tp_btf_arguments(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::TpBtf)?;
+    need(&target, &[Feature::TpBtf])?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let to = listener.local_addr()?;
     // The port in the upper half, then the old state and the new one.
@@ -171,7 +163,7 @@ fn tp_btf_arguments(ctx: &mut Ctx) -> Result<(), Failure> {
 /// getpgid(2) of this process comes to `security_task_getpgid`, and of another, too; what is changed is this one's.
 fn fmod_ret(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::FmodRet)?;
+    need(&target, &[Feature::FmodRet])?;
     let me = rustix::process::getpid();
     let pid = std::process::id();
     let code = bpf! {
@@ -203,7 +195,7 @@ fn returns() -> Asm {
 
 fn not_modifiable(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::FmodRet)?;
+    need(&target, &[Feature::FmodRet])?;
     let attach = Attach::FmodRet { func: "tcp_close".to_owned() };
     let Err(error) = ProgSpec::new("no_close", attach, returns())?.load(&target, &Maps::new()) else {
         return Err(Failure::Fail("it was loaded".to_owned()));
@@ -244,8 +236,7 @@ fn measuring(numbers: bool) -> Result<ProgSpec, Failure> {
 
 fn watching_target(ctx: &Ctx) -> Result<Target, Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::FentryProg)?;
-    need(&target, Feature::Kprobes)?;
+    need(&target, &[Feature::FentryProg, Feature::Kprobes])?;
     Ok(target)
 }
 
@@ -315,7 +306,7 @@ fn whole(ctx: &mut Ctx) -> Result<(), Failure> {
 /// A replaced function is not watched, nor is a watched one replaced; and the reason is told.
 fn busy(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
-    need(&target, Feature::Freplace)?;
+    need(&target, &[Feature::Freplace])?;
     let (_maps, spec, link) = freplace::ask(&target)?;
     let watcher = || ProgSpec::new("watcher", Attach::FentryProg(spec.function("answer")?), returns());
     let watch = || watcher()?.load_onto(&target, &Maps::new(), link.prog())?.attach(&target);
@@ -338,7 +329,7 @@ fn busy(ctx: &mut Ctx) -> Result<(), Failure> {
 /// What is no place says so before the kernel says EINVAL.
 fn misplaced(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = watching_target(ctx)?;
-    need(&target, Feature::Freplace)?;
+    need(&target, &[Feature::Freplace])?;
     let spec = measuring(true)?;
     let static_func = spec.function("measured")?;
     let mut absent = static_func.clone();
@@ -348,6 +339,7 @@ fn misplaced(ctx: &mut Ctx) -> Result<(), Failure> {
         |attach| ProgSpec::new("lost", attach, returns())?.load_onto(&target, &Maps::new(), measuring.prog()).map(drop);
     let plain = |attach| ProgSpec::new("lost", attach, returns())?.load(&target, &Maps::new()).map(drop);
     for (result, words) in [
+        (onto(Attach::None), "no function of another"),
         (onto(Attach::Freplace(static_func.clone())), "static"),
         (onto(Attach::FentryProg(absent)), "no such function"),
         (plain(Attach::FentryProg(static_func)), "measuring"),
