@@ -126,10 +126,10 @@ pub struct Event {
 const EVENT: i32 = -80;
 const PID_TGID: i32 = EVENT;
 const COMM: i32 = EVENT + 8;
-/// 4 bytes, and as many for state and family.
-const VIA: i32 = EVENT + 24;
-const STATE: i32 = EVENT + 28;
-const FAMILY: i32 = EVENT + 30;
+/// Which program it is: a byte of [`Via`] and a byte of [`Probe`], in 4 bytes.
+const WHICH: i32 = EVENT + 24;
+/// 2 bytes, and 2 of nothing.
+const FAMILY: i32 = EVENT + 28;
 const RET: i32 = EVENT + 32;
 const PORTS: i32 = EVENT + 40;
 const ADDRESSES: i32 = EVENT + 44;
@@ -138,22 +138,19 @@ const SIZE_V6: u32 = 76;
 /// 8 bytes of the stack of the function where the kernel enters, for filters.
 const SCRATCH: i32 = -8;
 
-/// TCP_SYN_SENT of include/net/tcp_states.h: the state of a socket in `tcp_connect`. One that is accepted is in TCP_SYN_RECV.
-const TCP_SYN_SENT: u8 = 2;
-
 const SUBPROGRAM: &str = "handle_new_connection";
 const VALUE_OF: &str = "value_of";
 
-impl Via {
-    const ALL: [Self; 3] = [Self::Kprobe, Self::Fentry, Self::Fexit];
-
-    /// Its index in [`Via::ALL`].
-    const fn number(self) -> i32 {
-        match self {
-            Self::Kprobe => 0,
-            Self::Fentry => 1,
-            Self::Fexit => 2,
-        }
+/// What a program writes at [`WHICH`].
+const fn which(probe: Probe, via: Via) -> i32 {
+    let via = match via {
+        Via::Kprobe => 0,
+        Via::Fentry => 1,
+        Via::Fexit => 2,
+    };
+    match probe {
+        Probe::Connect => via,
+        Probe::Accept => 1 << 8 | via,
     }
 }
 
@@ -163,16 +160,20 @@ impl Event {
         let mut bytes = Bytes(bytes);
         let pid_tgid = bytes.u64()?;
         let comm = escape::comm(bytes.take(16)?).to_vec();
-        let via = *Via::ALL.get(usize::try_from(bytes.u32()?).ok()?)?;
-        let [state, _] = bytes.array()?;
-        let ip = if bytes.u16()? == 2 { Ip::V4 } else { Ip::V6 };
+        let number = bytes.u32()?;
+        let (probe, via) = [Probe::Connect, Probe::Accept]
+            .into_iter()
+            .flat_map(|probe| [Via::Kprobe, Via::Fentry, Via::Fexit].map(|via| (probe, via)))
+            .find(|&(probe, via)| which(probe, via).unsigned_abs() == number)?;
+        let [family, _] = [bytes.u16()?, bytes.u16()?];
+        let ip = if i32::from(family) == Ip::V4.family() { Ip::V4 } else { Ip::V6 };
         let ret = bytes.u64()?.cast_signed();
         Some(Self {
             pid: u32::try_from(pid_tgid >> 32).ok()?,
             tid: u32::try_from(pid_tgid & 0xffff_ffff).ok()?,
             comm,
             via,
-            probe: if state == TCP_SYN_SENT { Probe::Connect } else { Probe::Accept },
+            probe,
             ret: if via == Via::Fexit { Some(i32::try_from(ret).ok()?) } else { None },
             flow: Flow::parse(ip, bytes)?,
         })
@@ -204,7 +205,7 @@ impl Args {
             exit;
         };
         let kprobe = ProgSpec::new(short, tool::kprobe(probe.function()), self.entry(target, probe))?
-            .func_with(SUBPROGRAM, proto, Linkage::Static, handle_new_connection(target))?
+            .func_with(SUBPROGRAM, proto, Linkage::Static, handle_new_connection(target, probe))?
             .func_with(VALUE_OF, value_proto, Linkage::Global, value_of)?;
         let mut programs = Vec::new();
         if self.replace {
@@ -218,7 +219,7 @@ impl Args {
         }
         if target.has(Feature::FentryProg) {
             let func = kprobe.function(SUBPROGRAM)?;
-            let (entry, exit) = (watch(target, Via::Fentry), watch(target, Via::Fexit));
+            let (entry, exit) = (watch(target, probe, Via::Fentry), watch(target, probe, Via::Fexit));
             programs.push(ProgSpec::new(&format!("{short}_entry"), Attach::FentryProg(func.clone()), entry)?);
             programs.push(ProgSpec::new(&format!("{short}_exit"), Attach::FexitProg(func), exit)?);
         }
@@ -258,14 +259,15 @@ impl Args {
     }
 }
 
-/// `int handle_new_connection(struct pt_regs *ctx, struct sock *sk)`
-fn handle_new_connection(target: &Target) -> Asm {
+/// `int handle_new_connection(struct pt_regs *ctx, struct sock *sk)`, of which each program has its copy, as programs have all
+/// their functions.
+fn handle_new_connection(target: &Target, probe: Probe) -> Asm {
     let mut code = Asm::new();
     let out = code.named_label("out");
     code.splice(bpf! {
         r6 = r1;
         r7 = r2;
-        {report(target, Via::Kprobe, out)};
+        {report(target, probe, Via::Kprobe, out)};
         r1 = *(u16 *)(r10 + PORTS);
         r1 = be16 r1;
         r2 = *(u16 *)(r10 + FAMILY);
@@ -276,19 +278,19 @@ fn handle_new_connection(target: &Target) -> Asm {
 }
 
 /// The program at the entry or the return of that.
-fn watch(target: &Target, via: Via) -> Asm {
+fn watch(target: &Target, probe: Probe, via: Via) -> Asm {
     let mut code = Asm::new();
     let out = code.named_label("out");
     code.splice(bpf! {
         r6 = r1;
         r7 = *(u64 *)(r6 + ctx.arg2);                   // struct sock *sk
-        {report(target, via, out)};
+        {report(target, probe, via, out)};
     });
     event::leave(code, out)
 }
 
 /// Sends the event of the struct sock in r7, with the context in r6; leaves for `out` with one that is not of TCP over IP.
-fn report(target: &Target, via: Via, out: Label) -> Asm {
+fn report(target: &Target, probe: Probe, via: Via, out: Label) -> Asm {
     let mut code = bpf! {
         *(u64 *)(r10 + RET) = 0;
     };
@@ -304,11 +306,8 @@ fn report(target: &Target, via: Via, out: Label) -> Asm {
         call bpf_get_current_pid_tgid;
         *(u64 *)(r10 + PID_TGID) = r0;
         {event::comm(COMM)};
-        *(u32 *)(r10 + VIA) = {via.number()};
-        *(u32 *)(r10 + STATE) = 0;                      // and the family
-        r3 = r7;
-        r3 += sock.__sk_common.skc_state;
-        {read::kernel(target, STATE, 1)};
+        *(u32 *)(r10 + WHICH) = {which(probe, via)};
+        *(u32 *)(r10 + FAMILY) = 0;
         r3 = r7;
         r3 += sock.__sk_common.skc_family;
         {read::kernel(target, FAMILY, 2)};
@@ -492,11 +491,10 @@ fn text(event: &Event) -> String {
 mod tests {
     use super::*;
 
-    fn record(via: u32, state: u8, family: u16, ret: i64) -> Vec<u8> {
+    fn record(which: u32, family: u16, ret: i64) -> Vec<u8> {
         let mut record =
-            [&(7_u64 << 32 | 8).to_ne_bytes()[..], b"curl\0junk\0\0\0\0\0\0\0", &via.to_ne_bytes()].concat();
-        record.extend([state, 0]);
-        record.extend(family.to_ne_bytes());
+            [&(7_u64 << 32 | 8).to_ne_bytes()[..], b"curl\0junk\0\0\0\0\0\0\0", &which.to_ne_bytes()].concat();
+        record.extend([family.to_ne_bytes(), [0; 2]].concat());
         record.extend(ret.to_ne_bytes());
         record.extend([0, 80]);
         record.extend(36532_u16.to_ne_bytes());
@@ -513,7 +511,7 @@ mod tests {
             (2, 2, 80, "10.0.2.15:36532 -> 93.184.216.34:80 (fexit: 80)"),
             (2, 10, -1, "[::]:36532 -> [::]:80 (fexit: -1)"),
         ] {
-            let event = Event::parse(&record(via, 2, family, ret)).unwrap();
+            let event = Event::parse(&record(via, family, ret)).unwrap();
             assert_eq!(text(&event), format!("new tcp connection: {line}"));
             assert_eq!((event.pid, event.tid, event.comm.as_slice()), (7, 8, &b"curl"[..]));
         }
@@ -521,20 +519,20 @@ mod tests {
 
     #[test]
     fn records_have_the_sizes_that_programs_send_and_no_others() {
-        assert_eq!(record(0, 2, 2, 0).len(), usize::try_from(SIZE_V4).unwrap());
-        let whole = record(0, 2, 10, 0);
+        assert_eq!(record(0, 2, 0).len(), usize::try_from(SIZE_V4).unwrap());
+        let whole = record(0, 10, 0);
         assert_eq!(whole.len(), usize::try_from(SIZE_V6).unwrap());
         for end in 0..whole.len() {
             assert_eq!(Event::parse(&whole[..end]), None, "{end}");
         }
-        assert_eq!(Event::parse(&record(3, 2, 2, 0)), None, "a program that is none of ours");
+        assert_eq!(Event::parse(&record(3, 2, 0)), None, "a program that is none of ours");
     }
 
     #[test]
     fn lines_of_a_call_stand_together_and_none_waits_for_a_lost_one() {
         let mut calls = Calls::default();
         let mut take = |cpu, via, time| {
-            let event = Event::parse(&record(via, 2, 2, 0)).unwrap();
+            let event = Event::parse(&record(via, 2, 0)).unwrap();
             calls.take(cpu, (time, event)).into_iter().flatten().map(|(time, _)| time).collect::<Vec<_>>()
         };
         let (kprobe, fentry, fexit) = (0, 1, 2);
@@ -546,9 +544,11 @@ mod tests {
     }
 
     #[test]
-    fn the_sockets_state_tells_which_function_it_was_given_to() {
-        assert_eq!(Event::parse(&record(0, 2, 2, 0)).unwrap().probe, Probe::Connect);
-        assert_eq!(Event::parse(&record(0, 3, 2, 0)).unwrap().probe, Probe::Accept);
+    fn a_record_tells_which_function_the_socket_was_given_to() {
+        let event = |which| Event::parse(&record(which, 2, 0)).map(|event| (event.probe, event.via));
+        assert_eq!(event(0), Some((Probe::Connect, Via::Kprobe)));
+        assert_eq!(event(0x102), Some((Probe::Accept, Via::Fexit)));
+        assert_eq!(event(0x200), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
         run: |ctx| end_to_end(ctx, V4, Shown::all(), &["--without", "kprobe-pmu"]),
     },
     Case { name: "bpf2bpf::kprobe_old_kernel", run: old_kernel },
+    Case { name: "bpf2bpf::without_types_of_the_kernel", run: without_types },
     Case { name: "bpf2bpf::connects_only", run: |ctx| one_probe(ctx, true) },
     Case { name: "bpf2bpf::accepts_only", run: |ctx| one_probe(ctx, false) },
     Case { name: "bpf2bpf::replace", run: replace },
@@ -111,6 +112,14 @@ fn old_kernel(ctx: &mut Ctx) -> CaseResult {
     let mut tool = Tool::start(ctx, "bpf2bpf", &options)?;
     ensure!(tool.said.contains("fentry and fexit show nothing: the kernel lacks"), "{}", tool.said);
     tool.rows().map(drop)
+}
+
+/// The members of the socket are found by trying, and programs have their own types.
+fn without_types(ctx: &mut Ctx) -> CaseResult {
+    if ctx.btf().is_some() {
+        crate::skip!("this kernel came with types");
+    }
+    end_to_end(ctx, V6, Shown::all(), &["--without", "kernel-btf"])
 }
 
 fn one_probe(ctx: &Ctx, connects: bool) -> CaseResult {
