@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 
 use bpfkit_asm::{Asm, bpf};
-use bpfkit_loader::{Attach, CType, Feature, Linkage, Map, Maps, ProgSpec, Prototype, Target};
+use bpfkit_loader::{Attach, CType, Feature, Linkage, Map, Maps, ProgSpec, Prototype, Target, Tasks};
 
 use super::probe::{Probe, connection, program};
 use crate::guest::case::{Case, Ctx, Doing as _, Failure, chain, need};
@@ -349,5 +349,12 @@ fn misplaced(ctx: &mut Ctx) -> Result<(), Failure> {
         let Err(error) = result else { return Err(Failure::Fail(format!("{words}: it was loaded"))) };
         ensure!(chain(&error).contains(words), "{words}: {}", chain(&error));
     }
+    // The kernel was told the place when it loaded the program, and attaches it nowhere else.
+    let fentry = |func: &str| Attach::Fentry { func: func.to_owned() };
+    let closes = ProgSpec::new("closes", fentry("tcp_close"), returns())?.load(&target, &Maps::new())?;
+    let Err(error) = closes.attach_to(&fentry("tcp_connect"), Tasks::All, &target) else {
+        return Err(Failure::Fail("it was attached elsewhere".to_owned()));
+    };
+    ensure!(chain(&error).contains("loaded for fentry on tcp_close"), "{}", chain(&error));
     Ok(())
 }
