@@ -16,6 +16,8 @@ pub enum Error {
     Request(String),
     /// No way to attach was left; each was tried for the reason beside it.
     NoProbe(Vec<(String, Box<Error>)>),
+    /// No C library was found that could be probed; each place was looked at.
+    NoLibc(Vec<(String, String)>),
     /// A program of ours sent a record of so many bytes, which none has.
     Record(usize),
     /// Another error, and what it was about.
@@ -36,6 +38,10 @@ impl fmt::Display for Error {
             Self::Btf(_) => f.write_str("cannot read the types"),
             Self::Request(text) => f.write_str(text),
             Self::Record(bytes) => write!(f, "a program of ours sent a record of {bytes} bytes, which none has"),
+            Self::NoLibc(places) => {
+                f.write_str("no C library to probe was found; -l PATH names one")?;
+                places.iter().try_for_each(|(place, why)| write!(f, "\n  {place}: {why}"))
+            }
             Self::NoProbe(tried) => {
                 f.write_str("no probe could be attached")?;
                 tried.iter().try_for_each(|(probe, error)| write!(f, "\n  {probe}: {}", Chain(error)))
@@ -55,7 +61,7 @@ impl std::error::Error for Error {
             Self::Btf(error) => Some(error),
             Self::About(_, error) => Some(error),
             Self::Io(_, error) | Self::Output(error) => Some(error),
-            Self::Request(_) | Self::NoProbe(_) | Self::Record(_) | Self::Closed => None,
+            Self::Request(_) | Self::NoProbe(_) | Self::NoLibc(_) | Self::Record(_) | Self::Closed => None,
         }
     }
 }

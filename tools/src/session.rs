@@ -58,7 +58,22 @@ impl Session {
         rings: &mut PerfBuffer,
         duration: Option<Duration>,
         output: &mut Output,
+        on_sample: impl FnMut(&Sample<'_>, &mut Output) -> Result<(), Error>,
+    ) -> Result<Accounts, Error> {
+        self.run_between(rings, duration, output, on_sample, || Ok(()))
+    }
+
+    /// As [`Session::run`], with something else to do between one look at the rings and the next: at least 20 times a second.
+    ///
+    /// # Errors
+    /// As [`Session::run`], and what `between` says.
+    pub fn run_between(
+        &mut self,
+        rings: &mut PerfBuffer,
+        duration: Option<Duration>,
+        output: &mut Output,
         mut on_sample: impl FnMut(&Sample<'_>, &mut Output) -> Result<(), Error>,
+        mut between: impl FnMut() -> Result<(), Error>,
     ) -> Result<Accounts, Error> {
         self.deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
         let mut accounts = Accounts::default();
@@ -84,6 +99,7 @@ impl Session {
             if stop {
                 return Ok(accounts);
             }
+            between()?;
         }
     }
 

@@ -175,7 +175,7 @@ impl Attached {
 
     /// Detaches everything; maps stay. How often the kernel could not run a program.
     pub fn detach(&mut self) -> u64 {
-        let missed = self.links.iter().filter_map(Link::missed).sum();
+        let missed = Link::missed_by(&self.links);
         self.links.clear();
         missed
     }
