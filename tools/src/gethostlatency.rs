@@ -242,8 +242,7 @@ impl Args {
         outermost:
             *(u64 *)(r7 + SP) = r8;
             {result_place(target, &read, function)};
-            r1 = {function.number()};
-            *(u32 *)(r7 + FUNCTION) = r1;
+            *(u32 *)(r7 + FUNCTION) = {function.number()};
             *(u64 *)(r7 + REST) = 0;
             r1 = r7;
             r1 += COMM;
@@ -435,19 +434,17 @@ impl Args {
         let mut code = match function.result() {
             Place::Returned => bpf! {
                 r9 = *(u64 *)(r6 + ctx.ret);
-                r8 = 0;
+                *(u64 *)(r7 + ANSWER) = 0;              // and no status
             },
             Place::Argument(_) => bpf! {
                 r3 = *(u64 *)(r7 + RESULT);
                 {read_pointer(read)};
                 r9 = *(u64 *)(r10 + POINTER);
-                r8 = *(u64 *)(r6 + ctx.ret);
+                r1 = *(u64 *)(r6 + ctx.ret);
+                *(u32 *)(r7 + ANSWER) = 0;
+                *(u32 *)(r7 + STATUS) = r1;
             },
         };
-        code.splice(bpf! {
-            *(u32 *)(r7 + ANSWER) = 0;
-            *(u32 *)(r7 + STATUS) = r8;
-        });
         if self.failed {
             code.splice(bpf! { if r9 != 0 goto {done}; });
             return code;
@@ -958,4 +955,99 @@ fn families(addresses: &[Address]) -> String {
         }
     });
     versions.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record as a program would have written it.
+    fn record(function: Function, length: i32, pointer: u64, answer: &[u8], host: &[u8], answers: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = ((77_u64 << 32) | 78).to_ne_bytes().to_vec();
+        bytes.extend(5_u64.to_ne_bytes());
+        bytes.extend(b"resolver\0\0\0\0\0\0\0\0");
+        bytes.extend(function.number().to_ne_bytes());
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(pointer.to_ne_bytes());
+        for (part, size) in [(answer, 32), (host, 256)] {
+            bytes.extend(part);
+            bytes.resize(bytes.len() + size - part.len(), 0);
+        }
+        for answer in answers {
+            bytes.extend(*answer);
+            bytes.resize(bytes.len() + 32 - answer.len(), 0);
+        }
+        bytes
+    }
+
+    fn sockaddr(last: u8) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&2_u16.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&[10, 0, 0, last]);
+        bytes
+    }
+
+    fn shown(event: &Event) -> String {
+        let answer = match &event.answer {
+            Ok(addresses) => addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(" "),
+            Err(error) => format!("error {error}"),
+        };
+        format!("{:?} {answer}", event.host)
+    }
+
+    #[test]
+    fn answers_of_getaddrinfo_are_told_apart() {
+        let name = Host::Name(b"one".to_vec());
+        let parse = |bytes: &[u8], all| shown(&Event::parse(bytes, all).unwrap());
+        let one = record(Function::Getaddrinfo, 4, 1, &sockaddr(1), b"one\0rest of another", &[]);
+        assert_eq!(parse(&one, false), format!("{name:?} 10.0.0.1"));
+        let failed = [0_u32.to_ne_bytes(), (-2_i32).to_ne_bytes()].concat();
+        let failed = record(Function::Getaddrinfo, 4, 1, &failed, b"one\0", &[]);
+        assert_eq!(parse(&failed, false), format!("{name:?} error EAI_NONAME"));
+        // A list names an address once for each type of socket.
+        let list = [&sockaddr(1)[..], &sockaddr(1), &sockaddr(2), &[0; 16], &sockaddr(3)];
+        let all = record(Function::Getaddrinfo, 4, 1, &[], b"one\0", &list);
+        assert_eq!(parse(&all, true), format!("{name:?} 10.0.0.1 10.0.0.2"));
+        let event = Event::parse(&one, false).unwrap();
+        assert_eq!((event.pid, event.tid, event.comm.as_slice(), event.start), (77, 78, &b"resolver"[..], 5));
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_told_from_one_that_cannot_be_read() {
+        let host = |length, pointer| {
+            Event::parse(&record(Function::Getaddrinfo, length, pointer, &sockaddr(1), b"", &[]), false).unwrap().host
+        };
+        assert_eq!(host(-14, 0), Host::Null);
+        assert_eq!(host(-14, 8), Host::Unreadable);
+        assert_eq!(host(1, 8), Host::Name(Vec::new()));
+    }
+
+    #[test]
+    fn a_reverse_look_up_shows_the_name_that_was_found_or_the_address_that_was_asked_for() {
+        let mut found = [0_u8; 32];
+        found[..2].copy_from_slice(&2_u16.to_ne_bytes());
+        found[2..4].copy_from_slice(&1_u16.to_ne_bytes());
+        found[8..12].copy_from_slice(&[127, 0, 0, 1]);
+        let found = record(Function::Gethostbyaddr, 10, 1, &found, b"localhost\0", &[]);
+        assert_eq!(
+            shown(&Event::parse(&found, false).unwrap()),
+            format!("{:?} 127.0.0.1", Host::Name(b"localhost".to_vec()))
+        );
+        for (length, expected) in [(4_u64, "1.2.3.4"), (16, "102:304::")] {
+            let asked = [[0; 16].as_slice(), &length.to_ne_bytes()].concat();
+            let failed = record(Function::GethostbyaddrR, 5, 1, &asked, &[1, 2, 3, 4], &[]);
+            let event = Event::parse(&failed, false).unwrap();
+            let Host::Address(address) = event.host else { panic!("{event:?}") };
+            assert_eq!((address.to_string().as_str(), event.answer), (expected, Err("failed".into())));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_cut_is_none() {
+        let bytes = record(Function::Getaddrinfo, 4, 1, &sockaddr(1), b"one\0", &[&sockaddr(1)[..]; 16]);
+        for end in 0..bytes.len() {
+            let _ = Event::parse(&bytes[..end], true);
+            assert_eq!(Event::parse(&bytes[..end], false).is_some(), end >= 336, "{end}");
+        }
+    }
 }
