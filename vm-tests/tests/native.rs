@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use bpfkit_vm_tests::runner::build;
+
 /// A user who is not root loads nothing, so there the VMs alone have a say.
 #[test]
 fn the_loaders_cases_hold_on_this_kernel_too() {
@@ -10,8 +12,14 @@ fn the_loaders_cases_hold_on_this_kernel_too() {
         eprintln!("skipped: it takes root to load programs; cargo vm runs these cases");
         return;
     }
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_guest")).args(["--native", "loader::", "asm::", "usdt::"]).output().unwrap();
+    // What the cases run is not what this test is linked with, so nobody has built it yet.
+    let lookup = build::lookup().unwrap();
+    let bpfkit = build::binary("bpfkit", "bpfkit", &[]).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_guest"))
+        .args(["--native", "loader::", "asm::", "usdt::", "gethostlatency::"])
+        .envs([("BPFKIT", bpfkit), ("LOOKUP", lookup.dynamic), ("LOOKUP_STATIC", lookup.fixed)])
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");

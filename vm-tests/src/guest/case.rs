@@ -171,6 +171,21 @@ impl Ctx {
         Ok(Command::new(bpfkit))
     }
 
+    /// The program that looks up hosts, linked dynamically or statically.
+    ///
+    /// # Errors
+    /// Skips the case when it is not here.
+    pub fn lookup(&self, is_static: bool) -> Result<&Path, Failure> {
+        let path = &self.settings.lookup[usize::from(is_static)];
+        if !path.exists() {
+            skip!(
+                "there is no {} (cargo test builds it and says where; or set LOOKUP and LOOKUP_STATIC)",
+                path.display()
+            );
+        }
+        Ok(path)
+    }
+
     /// The running kernel, with the BTF that came with it.
     ///
     /// # Errors

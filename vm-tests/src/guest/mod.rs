@@ -8,6 +8,7 @@ mod leaks;
 mod marks;
 pub mod mounts;
 mod packets;
+pub mod rooms;
 mod settings;
 pub mod sys;
 pub mod tool;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["--native", filter @ ..] => native(&filter.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()),
+        ["room", room, program, words @ ..] => rooms::enter(Path::new(room), program, words),
         ["connect", addresses @ ..] => tool::connect(addresses),
         ["watch-usdt", without @ ..] => cases::usdt::watch(without),
         ["pass-usdt"] => cases::usdt::pass(),

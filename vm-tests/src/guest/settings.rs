@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// The tool's binary.
     pub bpfkit: PathBuf,
+    /// The program that looks up hosts: the dynamic one, and the static one.
+    pub lookup: [PathBuf; 2],
     /// BTF for a kernel that has none.
     pub btf: Option<PathBuf>,
     /// Parts of the names of the cases to run; none means all.
@@ -21,7 +23,8 @@ pub struct Settings {
 impl Settings {
     /// Those in `/proc/cmdline`.
     pub fn of_vm(command_line: &str) -> Settings {
-        let mut settings = Settings { bpfkit: "/bin/bpfkit".into(), vm: true, ..Settings::default() };
+        let lookup = ["/bin/lookup", "/bin/lookup-static"].map(PathBuf::from);
+        let mut settings = Settings { bpfkit: "/bin/bpfkit".into(), lookup, vm: true, ..Settings::default() };
         for word in command_line.split_whitespace() {
             match word.split_once('=') {
                 Some(("bpfkit.btf", path)) => settings.btf = Some(path.into()),
@@ -32,11 +35,15 @@ impl Settings {
         settings
     }
 
-    /// Those of this machine: the tool is expected beside this binary, or at `BPFKIT`.
+    /// Those of this machine: the tool and the programs that look up hosts are expected beside this binary, or at `BPFKIT`,
+    /// `LOOKUP` and `LOOKUP_STATIC`.
     pub fn native() -> Settings {
-        let beside = env::current_exe().unwrap_or_default().with_file_name("bpfkit");
-        let bpfkit = env::var_os("BPFKIT").map_or(beside, PathBuf::from);
-        Settings { bpfkit, ..Settings::default() }
+        let beside = env::current_exe().unwrap_or_default();
+        let place = |variable: &str, name: &str| {
+            env::var_os(variable).map_or_else(|| beside.with_file_name(name), PathBuf::from)
+        };
+        let lookup = [place("LOOKUP", "lookup-dynamic"), place("LOOKUP_STATIC", "lookup")];
+        Settings { bpfkit: place("BPFKIT", "bpfkit"), lookup, ..Settings::default() }
     }
 }
 

@@ -18,21 +18,74 @@ pub struct Binaries {
     pub guest: PathBuf,
     /// The tool, as it is shipped.
     pub bpfkit: PathBuf,
+    /// What looks up hosts for the cases to see.
+    pub lookup: Lookup,
+    /// The libraries of the dynamic one.
+    pub libraries: Vec<PathBuf>,
 }
 
-/// Builds both binaries: the tool in release, because the one that is shipped is the one to test, unless it is `given`; the
-/// cases as quickly as they compile.
+/// A program that looks up hosts, in both ways to link it.
+pub struct Lookup {
+    /// With a C library of its own.
+    pub fixed: PathBuf,
+    /// With the C library of this machine.
+    pub dynamic: PathBuf,
+}
+
+/// Builds all binaries: the tool in release, because the one that is shipped is the one to test, unless it is `given`; the
+/// cases and what they trace as quickly as they compile.
 ///
 /// # Errors
 /// Cargo failed; its own messages have gone to the terminal.
 pub fn build(given: Option<&Path>) -> Result<Binaries, String> {
+    let lookup = lookup()?;
     Ok(Binaries {
+        libraries: libraries(&lookup.dynamic)?,
+        lookup,
         bpfkit: match given {
             Some(path) => path.to_owned(),
             None => binary("bpfkit", "bpfkit", &["--release"])?,
         },
         guest: binary("bpfkit-vm-tests", "guest", &[])?,
     })
+}
+
+/// Builds the program that looks up hosts.
+///
+/// # Errors
+/// As [`build`].
+pub fn lookup() -> Result<Lookup, String> {
+    // Other flags would have cargo build everything anew, in the directory that it has for the usual ones.
+    let directory = workspace().join("target/dynamic");
+    let directory = directory.to_str().ok_or("the workspace's path is no text")?;
+    Ok(Lookup {
+        fixed: binary("bpfkit-lookup", "lookup", &[])?,
+        dynamic: cargo("bpfkit-lookup", "lookup", &["--target-dir", directory], Some(DYNAMIC))?,
+    })
+}
+
+/// Takes the place of the flags by which everything else is static.
+const DYNAMIC: &str = "-C target-feature=-crt-static";
+
+/// The interpreter and the libraries of a dynamic program, by their paths on this machine, where it looks for them in a guest
+/// too; with what libraries of before glibc 2.34 load when they look up a host.
+///
+/// # Errors
+/// ldd cannot be run, or finds that a library is missing.
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
+    let output = Command::new("ldd").arg(program).output().map_err(|error| format!("run ldd: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || text.contains("not found") {
+        return Err(format!("ldd {}: {}: {text}", program.display(), output.status));
+    }
+    let mut paths: Vec<PathBuf> =
+        text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+    let beside = paths.iter().find(|path| path.file_name().is_some_and(|name| name == "libc.so.6")).cloned();
+    let more = ["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
+    paths.extend(
+        beside.into_iter().flat_map(|libc| more.map(|name| libc.with_file_name(name))).filter(|path| path.exists()),
+    );
+    Ok(paths)
 }
 
 #[derive(Deserialize)]
@@ -46,12 +99,22 @@ struct Target {
     name: String,
 }
 
-fn binary(package: &str, name: &str, options: &[&str]) -> Result<PathBuf, String> {
+/// Builds a binary, with further options.
+///
+/// # Errors
+/// As [`build`].
+pub fn binary(package: &str, name: &str, options: &[&str]) -> Result<PathBuf, String> {
+    cargo(package, name, options, None)
+}
+
+/// Builds a binary, with these flags for the compiler instead of the usual ones.
+fn cargo(package: &str, name: &str, options: &[&str], flags: Option<&str>) -> Result<PathBuf, String> {
     // Cargo sets CARGO for what it runs, so that the same toolchain is used.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--quiet", "--message-format=json-render-diagnostics", "--package", package, "--bin", name])
         .args(options)
+        .envs(flags.map(|flags| ("RUSTFLAGS", flags)))
         .current_dir(workspace())
         .stderr(Stdio::inherit())
         .output()
@@ -74,6 +137,17 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dynamic_program_has_an_interpreter_and_a_c_library() {
+        // The shell of a machine with packages is one.
+        let shell = std::fs::canonicalize("/bin/sh").expect("a shell");
+        match libraries(&shell) {
+            Ok(paths) => assert!(paths.len() > 1 && paths.iter().all(|path| path.is_absolute()), "{paths:?}"),
+            Err(error) => assert!(error.contains("ldd"), "{error}"),
+        }
+        assert!(libraries(Path::new("/no/such/program")).is_err());
+    }
 
     #[test]
     fn the_binary_is_found_among_cargos_messages() {

@@ -1,5 +1,7 @@
-//! The first file system of a guest: our init, the shipped binary, and nothing else.
+//! The first file system of a guest: our init, the shipped binary, and a program that looks up hosts, with its libraries and what
+//! those read. Nothing else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,15 +9,24 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::build::{Binaries, Lookup};
 use super::cpio::Cpio;
 
 /// Where the guest finds the tool.
 pub const BPFKIT: &str = "/bin/bpfkit";
+/// Where the guest finds the program that looks up hosts: the dynamic one, and the static one.
+pub const LOOKUP: [&str; 2] = ["/bin/lookup", "/bin/lookup-static"];
 /// Where the guest finds the BTF that came with an image from outside.
 pub const BTF: &str = "/vmlinux.btf";
 
 /// The directories that the guest mounts things on or writes into.
-const DIRECTORIES: &[&str] = &["bin", "dev", "proc", "root", "run", "sys", "tmp"];
+const DIRECTORIES: &[&str] = &["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"];
+
+/// What a C library reads to look up a host: a guest has no network, and no server to ask.
+const FILES: &[(&str, &str)] = &[
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n10.1.2.3 many\n10.1.2.4 many\nfd00::5 many\n"),
+    ("etc/nsswitch.conf", "hosts: files\n"),
+];
 
 /// Device files for a kernel without devtmpfs, and for the time before it is mounted: path, major, minor.
 const DEVICES: &[(&str, u32, u32)] =
@@ -25,7 +36,7 @@ const DEVICES: &[(&str, u32, u32)] =
 ///
 /// # Errors
 /// A binary that cannot be read.
-pub fn base(guest: &Path, bpfkit: &Path) -> Result<Vec<u8>, String> {
+pub fn base(binaries: &Binaries) -> Result<Vec<u8>, String> {
     let mut cpio = Cpio::new();
     for directory in DIRECTORIES {
         cpio.directory(directory);
@@ -33,8 +44,26 @@ pub fn base(guest: &Path, bpfkit: &Path) -> Result<Vec<u8>, String> {
     for &(path, major, minor) in DEVICES {
         cpio.device(path, major, minor);
     }
-    cpio.file("init", 0o755, &read(guest)?);
-    cpio.file(BPFKIT.trim_start_matches('/'), 0o755, &read(bpfkit)?);
+    for (path, text) in FILES {
+        cpio.file(path, 0o644, text.as_bytes());
+    }
+    cpio.file("init", 0o755, &read(&binaries.guest)?);
+    let Lookup { fixed, dynamic } = &binaries.lookup;
+    for (path, file) in [BPFKIT, LOOKUP[0], LOOKUP[1]].into_iter().zip([&binaries.bpfkit, dynamic, fixed]) {
+        cpio.file(path.trim_start_matches('/'), 0o755, &read(file)?);
+    }
+    let mut known: BTreeSet<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
+    for library in &binaries.libraries {
+        let path = library.strip_prefix("/").unwrap_or(library);
+        let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|above| *above != Path::new("")).collect();
+        above.reverse();
+        for directory in above {
+            if known.insert(directory.to_owned()) {
+                cpio.directory(&directory.display().to_string());
+            }
+        }
+        cpio.file(&path.display().to_string(), 0o755, &read(library)?);
+    }
     Ok(gzip(&cpio.finish()))
 }
 
@@ -77,13 +106,21 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let file = directory.path().join("some.btf");
         fs::write(&file, b"btf bytes").expect("write");
-        let base = base(&file, &file).expect("an archive");
+        let library = directory.path().join("lib/deep/libc.so.6");
+        fs::create_dir_all(library.parent().expect("a parent")).expect("directories");
+        fs::write(&library, b"library").expect("write");
+        let lookup = Lookup { fixed: file.clone(), dynamic: file.clone() };
+        let libraries = vec![library.clone()];
+        let binaries = Binaries { guest: file.clone(), bpfkit: file.clone(), lookup, libraries };
+        let base = base(&binaries).expect("an archive");
         let path = write(directory.path(), "5.10", &base, Some(&file)).expect("an archive");
         let bytes = fs::read(path).expect("read");
         assert_eq!(bytes[..base.len()], base);
         let mut unpacked = String::new();
         flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut unpacked).expect("gzip");
-        assert_eq!(unpacked.matches("btf bytes").count(), 3, "init, the tool and the BTF are that file here");
+        assert_eq!(unpacked.matches("btf bytes").count(), 5, "init, the programs and the BTF are that file here");
+        let path = library.to_str().expect("a path").trim_start_matches('/');
+        assert!(unpacked.contains(&format!("{path}\0")) && unpacked.contains("/lib/deep\0"));
         assert_eq!(unpacked.matches("TRAILER!!!").count(), 2);
         assert!(unpacked.contains("vmlinux.btf\0"));
     }

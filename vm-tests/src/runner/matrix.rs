@@ -85,7 +85,7 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
         });
         let binaries = build::build(cli.bpfkit.as_deref()).map_err(broken)?;
         let plan = Plan {
-            initramfs: initramfs::base(&binaries.guest, &binaries.bpfkit).map_err(broken)?,
+            initramfs: initramfs::base(&binaries).map_err(broken)?,
             work: work.clone(),
             cases: selected,
             filter: cli.filter.clone(),

@@ -2,7 +2,7 @@
 
 mod apt;
 mod boot;
-mod build;
+pub mod build;
 mod cli;
 mod cpio;
 mod image;

@@ -2,6 +2,7 @@
 
 mod asm;
 mod bpf2bpf;
+mod gethostlatency;
 mod guest;
 mod icmpecho;
 mod loader_errors;
@@ -35,6 +36,7 @@ const AREAS: &[&[Case]] = &[
     icmpecho::CASES,
     skbrecv::CASES,
     writehist::CASES,
+    gethostlatency::CASES,
 ];
 
 fn all() -> impl Iterator<Item = &'static Case> {
