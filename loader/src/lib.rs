@@ -48,7 +48,7 @@ pub use link::Link;
 pub use linked::Linked;
 pub use map::{Map, MapInfo, MapSpec, MapType, MapTypes, Maps, UpdateMode, undisturbed};
 pub use mapped::{MappedFile, processes};
-pub use prog::{Attach, Prog, ProgInfo, ProgSpec, ProgType, Tasks};
+pub use prog::{Attach, Prog, ProgInfo, ProgSpec, ProgType, Tasks, raise_descriptor_limit};
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
 pub use syscall::SyscallSymbol;
 pub use target::{Target, TargetBuilder};

@@ -344,6 +344,12 @@ pub struct Prog {
     pub(crate) spec: Arc<ProgSpec>,
 }
 
+/// Lets this process have as many open descriptors as it may: each program and each place that one is attached to takes one, and the
+/// usual limit is 1,024. Says whether there are more now.
+pub fn raise_descriptor_limit() -> bool {
+    crate::sys::process::raise_descriptors()
+}
+
 /// Whose calls a program is to see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tasks {

@@ -741,6 +741,8 @@ impl Tool for Args {
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
         self.filter.check()?;
+        // Each library takes up to 14.
+        bpfkit_loader::raise_descriptor_limit();
         let started = Instant::now();
         let mut session = Session::new()?;
         let mut libcs = Libcs::new(self.scope(), &Function::ALL.map(Function::name));

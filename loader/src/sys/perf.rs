@@ -5,7 +5,6 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::process::raise_descriptors;
 use super::retry;
 use crate::prog::Tasks;
 
@@ -50,14 +49,14 @@ const FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const IOC_ENABLE: libc::c_ulong = 0x2400;
 const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
-/// An event of these tasks: of everybody's on one CPU, or of one process on all. Where descriptors have run out, there may be more.
+/// An event of these tasks: of everybody's on one CPU, or of one process on all.
 fn open(attributes: Attributes, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd> {
     let (pid, cpu) = match tasks {
         Tasks::All => (-1, cpu.cast_signed()),
         Tasks::Process(pid) => (libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?, -1),
     };
     let attributes = Attributes { size: SIZE, ..attributes };
-    let attempt = || {
+    let fd = retry(|| {
         // SAFETY: the kernel reads a structure that is borrowed for the call. Addresses in it are of strings that the callers
         // borrow until the call has returned.
         let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, -1, FD_CLOEXEC) };
@@ -65,11 +64,7 @@ fn open(attributes: Attributes, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd> {
             Ok(fd) if fd >= 0 => Ok(fd),
             _ => Err(io::Error::last_os_error()),
         }
-    };
-    let fd = match retry(attempt) {
-        Err(error) if error.raw_os_error() == Some(libc::EMFILE) && raise_descriptors() => retry(attempt)?,
-        result => result?,
-    };
+    })?;
     // SAFETY: the kernel has just opened it, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -56,8 +56,7 @@ pub(crate) fn raise_memlock() -> bool {
     raise(libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY)
 }
 
-/// Lifts the limit on open descriptors, of which each probe takes one, likewise; 1,048,576 are the most that Linux has unless told
-/// otherwise (sysctl fs.nr_open).
+/// Lifts the limit on open descriptors likewise; 1,048,576 are the most that Linux has unless told otherwise (sysctl fs.nr_open).
 pub(crate) fn raise_descriptors() -> bool {
     raise(libc::RLIMIT_NOFILE, 1 << 20)
 }

@@ -81,6 +81,8 @@ impl Room {
         }
         let room = Self { libc: directory.join(libc.strip_prefix("/").unwrap_or(&libc)), directory };
         room.write("etc/hosts", hosts)?;
+        // A host may have several addresses.
+        room.write("etc/host.conf", "multi on\n")?;
         room.write("etc/nsswitch.conf", &format!("hosts: {order}\n"))?;
         fs::create_dir_all(room.directory.join("tmp"))?;
         Ok(room)

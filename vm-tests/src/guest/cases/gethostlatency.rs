@@ -289,7 +289,7 @@ fn abandoned(ctx: &mut Ctx) -> CaseResult {
 fn container(ctx: &mut Ctx) -> CaseResult {
     let room = Room::new(ctx, "container", HOSTS, "files")?;
     let program = room.start(true, &["getaddrinfo", "localhost"])?;
-    for options in [&["-v"][..], &TRACEFS] {
+    for options in [&[][..], &TRACEFS] {
         let other = room.start(true, &["getaddrinfo", "localhost"])?;
         let mut tool = start(ctx, options)?;
         let pid = other.go()?;
