@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use bpfkit_asm::bpf;
-use bpfkit_loader::{Attach, Feature, Target};
+use bpfkit_loader::{
+    Attach, Elf, Event, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Target, Tasks,
+};
 
-use super::probe::Probe;
+use super::probe::{Probe, program, record};
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::{ensure, skip};
 
@@ -15,6 +18,13 @@ pub const CASES: &[Case] = &[
     Case { name: "loader::uprobe_by_tracefs_delivers_an_argument", run: |ctx| uprobe(ctx, true) },
     Case { name: "loader::uretprobe_by_pmu_delivers_the_result", run: |ctx| uretprobe(ctx, false) },
     Case { name: "loader::uretprobe_by_tracefs_delivers_the_result", run: |ctx| uretprobe(ctx, true) },
+    Case { name: "loader::uprobes_of_one_program_by_pmu", run: |ctx| many_places(ctx, false) },
+    Case { name: "loader::uprobes_of_one_program_by_tracefs", run: |ctx| many_places(ctx, true) },
+    Case { name: "loader::uprobe_of_one_process_by_pmu", run: |ctx| one_process(ctx, false) },
+    Case { name: "loader::uprobe_of_one_process_by_tracefs", run: |ctx| one_process(ctx, true) },
+    Case { name: "loader::uprobe_of_an_odd_path_by_pmu", run: |ctx| odd_path(ctx, false) },
+    Case { name: "loader::uprobe_of_an_odd_path_by_tracefs", run: |ctx| odd_path(ctx, true) },
+    Case { name: "loader::uprobe_where_it_cannot_be_is_refused", run: misplaced },
 ];
 
 /// What is probed: with the C calling convention, so that argument and result are where the context has them.
@@ -80,4 +90,132 @@ fn uretprobe(ctx: &mut Ctx, tracefs: bool) -> Result<(), Failure> {
     let result = call(111_111);
     ensure!(result == 333_333);
     probe.expect(result)
+}
+
+/// A second place for the same program.
+#[inline(never)]
+extern "C" fn probed_too(number: u64) -> u64 {
+    std::hint::black_box(number).wrapping_mul(5)
+}
+
+/// Attaches one program to several places of this program's own file, and reads the numbers and processes that it sends.
+struct Attached {
+    prog: Prog,
+    links: Vec<Link>,
+    rings: PerfBuffer,
+    target: Target,
+}
+
+impl Attached {
+    fn load(target: Target) -> Result<Attached, Failure> {
+        let mut maps = Maps::new();
+        maps.create(&MapSpec::perf_event_array("events"), &target)?;
+        let nowhere = Attach::Uprobe { path: PathBuf::from("nowhere"), offset: 0 };
+        let code = program(bpf! { r7 = *(u64 *)(r6 + ctx.arg1); });
+        let prog = ProgSpec::new("probe", nowhere, code)?.load(&target, &maps)?;
+        let events = maps.get("events").ok_or_else(|| Failure::Fail("no map".to_owned()))?;
+        let rings = PerfBuffer::open(events, PerfOptions::default())?;
+        Ok(Attached { prog, links: Vec::new(), rings, target })
+    }
+
+    fn attach(&mut self, path: PathBuf, offset: u64, tasks: Tasks) -> Result<(), Failure> {
+        let link = self.prog.attach_to(&Attach::Uprobe { path, offset }, tasks, &self.target)?;
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// What was sent so far: processes and numbers.
+    fn sent(&mut self) -> Result<Vec<(u64, u64)>, Failure> {
+        let mut sent = Vec::new();
+        self.rings.finish(&mut |event| {
+            if let Event::Sample(sample) = event {
+                sent.extend(record(sample.data));
+            }
+        })?;
+        Ok(sent)
+    }
+}
+
+/// One program of the kernel runs at each place, and its count of runs that were missed is one.
+fn many_places(ctx: &mut Ctx, tracefs: bool) -> Result<(), Failure> {
+    let mut attached = Attached::load(target(ctx, tracefs)?)?;
+    for function in [probed as extern "C" fn(u64) -> u64, probed_too] {
+        let (path, offset) = place_of(function)?;
+        attached.attach(path, offset, Tasks::All)?;
+    }
+    let me = u64::from(std::process::id());
+    call(7001);
+    let too: extern "C" fn(u64) -> u64 = std::hint::black_box(probed_too);
+    too(7002);
+    let sent = attached.sent()?;
+    ensure!(sent == [(me, 7001), (me, 7002)], "{sent:?}");
+    let ids = attached.links.iter().map(|link| Ok(link.prog().info()?.id)).collect::<Result<Vec<u32>, Failure>>()?;
+    ensure!(ids.len() == 2 && ids[0] == ids[1], "two programs: {ids:?}");
+    ensure!(Link::missed_by(&attached.links) == attached.links[0].missed().unwrap_or_default());
+    // The places are told apart, and detached one by one.
+    let places: Vec<String> = attached.links.iter().map(Link::to_string).collect();
+    ensure!(places[0] != places[1] && places.iter().all(|place| place.contains("uprobe on /")), "{places:?}");
+    attached.links.remove(0);
+    call(7003);
+    too(7004);
+    let sent = attached.sent()?;
+    ensure!(sent == [(me, 7004)], "{sent:?}");
+    Ok(())
+}
+
+/// Another process runs the same function of the same file, and is seen only where everybody is. The function is `main`, which a
+/// child begins with.
+fn one_process(ctx: &mut Ctx, tracefs: bool) -> Result<(), Failure> {
+    let elf = Elf::open("/proc/self/exe")?;
+    let main = elf.functions(&["main"])?;
+    let main = main.first().ok_or_else(|| Failure::Fail("this program has no main".to_owned()))?.offset;
+    let me = std::process::id();
+    for (tasks, is_seen) in [(Tasks::All, true), (Tasks::Process(me), false)] {
+        let mut attached = Attached::load(target(ctx, tracefs)?)?;
+        attached.attach(elf.place(), main, tasks)?;
+        let (path, offset) = place_of(probed)?;
+        attached.attach(path, offset, tasks)?;
+        call(7005);
+        // Without arguments it does nothing else.
+        let mut child = Command::new("/proc/self/exe").arg("connect").spawn()?;
+        let child_pid = u64::from(child.id());
+        child.wait()?;
+        let sent = attached.sent()?;
+        ensure!(sent.contains(&(u64::from(me), 7005)), "{tasks:?}: {sent:?}");
+        ensure!(sent.iter().any(|(pid, _)| *pid == child_pid) == is_seen, "{tasks:?}: {sent:?}");
+    }
+    Ok(())
+}
+
+/// Text in uprobe_events is divided at spaces, ends at `#`, and takes `:` for a separator.
+fn odd_path(ctx: &mut Ctx, tracefs: bool) -> Result<(), Failure> {
+    let (path, offset) = place_of(probed)?;
+    for name in ["a b", "a#b", "a:0x10", "a\nb", "a(b)", "tab\tbed", "größe"] {
+        let link = ctx.directory().join(name);
+        std::os::unix::fs::symlink(&path, &link)?;
+        let mut attached = Attached::load(target(ctx, tracefs)?)?;
+        attached.attach(link, offset, Tasks::All)?;
+        call(7006);
+        let sent = attached.sent()?;
+        ensure!(sent == [(u64::from(std::process::id()), 7006)], "{name:?}: {sent:?}");
+    }
+    Ok(())
+}
+
+fn misplaced(ctx: &mut Ctx) -> Result<(), Failure> {
+    let attached = Attached::load(ctx.target()?)?;
+    let raw = Attach::RawTracepoint { name: "sys_enter".to_owned() };
+    let kprobe = Attach::Kprobe { symbol: "tcp_close".to_owned(), offset: 0 };
+    for (place, tasks, part) in
+        [(&raw, Tasks::All, "is a program for a uprobe"), (&kprobe, Tasks::Process(1), "only uprobes")]
+    {
+        let error = attached.prog.attach_to(place, tasks, &attached.target).map(drop);
+        let said = error.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(said.contains(part), "{place}: {said:?}");
+    }
+    let (path, offset) = place_of(probed)?;
+    let gone = attached.prog.attach_to(&Attach::Uprobe { path, offset }, Tasks::Process(4_194_303), &attached.target);
+    let said = gone.map(drop).err().map(|error| crate::guest::case::chain(&error)).unwrap_or_default();
+    ensure!(said.contains("No such process"), "{said:?}");
+    Ok(())
 }
