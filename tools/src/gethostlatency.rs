@@ -622,7 +622,8 @@ impl Event {
                 let family = if asked == 16 { libc::AF_INET6 } else { libc::AF_INET };
                 Address::new(family, host, 0).map_or(Host::Unreadable, Host::Address)
             }
-            (1..=256, _) => Host::Name(host.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()),
+            // Of an empty name, kernels before 6.13 say that it has no byte, and later ones that it has its NUL.
+            (0..=256, _) => Host::Name(host.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()),
             _ if pointer == 0 => Host::Null,
             _ => Host::Unreadable,
         };
@@ -1021,7 +1022,7 @@ mod tests {
         };
         assert_eq!(host(-14, 0), Host::Null);
         assert_eq!(host(-14, 8), Host::Unreadable);
-        assert_eq!(host(1, 8), Host::Name(Vec::new()));
+        assert_eq!((host(0, 8), host(1, 8)), (Host::Name(Vec::new()), Host::Name(Vec::new())));
     }
 
     #[test]
