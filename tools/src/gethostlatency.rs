@@ -622,7 +622,7 @@ impl Event {
                 let family = if asked == 16 { libc::AF_INET6 } else { libc::AF_INET };
                 Address::new(family, host, 0).map_or(Host::Unreadable, Host::Address)
             }
-            // Of an empty name, kernels before 6.13 say that it has no byte, and later ones that it has its NUL.
+            // Of an empty name, some kernels (6.12) say that it has no byte, others (6.18) that it has its NUL.
             (0..=256, _) => Host::Name(host.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()),
             _ if pointer == 0 => Host::Null,
             _ => Host::Unreadable,
