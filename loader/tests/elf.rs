@@ -156,7 +156,7 @@ fn a_table_that_is_larger_than_any_is_not_read() {
     let sections = good.len() - 3 * 64;
     // The size of .dynsym; and that of the nameless first section, which is the number of sections where the header has none.
     for (at, number, why) in
-        [(sections + 64 + 32, 24 << 36, "table of 1649267441664 bytes"), (sections + 32, 1 << 34, "section")]
+        [(sections + 64 + 32, 24 << 36, "table of 1649267441664 bytes"), (sections + 32, 1 << 34, "e_shnum")]
     {
         let mut bytes = good.clone();
         bytes[at..at + 8].copy_from_slice(&u64::to_ne_bytes(number));
