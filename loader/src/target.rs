@@ -323,6 +323,9 @@ impl Target {
         } else {
             None
         };
+        if let Some(format) = Format::known(category, name) {
+            return Ok(format);
+        }
         match self.btf().and_then(|btf| Format::from_btf(btf, name)) {
             Ok(format) => Ok(format),
             Err(error) => Err(from_tracefs.unwrap_or(error)),
