@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Chain;
 use crate::output::Output;
 use crate::tool::{self, Tool};
-use crate::{Error, bpf2bpf, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt, writehist};
+use crate::{Error, bpf2bpf, execsnoop, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt, writehist};
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ pub enum Command {
     Usdt(usdt::Args),
     #[allow(missing_docs)]
     Writehist(writehist::Args),
+    #[allow(missing_docs)]
+    Execsnoop(execsnoop::Args),
 }
 
 /// A command that prints what there is, and traces nothing.
@@ -66,6 +68,7 @@ impl Command {
             Self::Tcpconnect(args) => args,
             Self::Usdt(args) => return Kind::Question(args),
             Self::Writehist(args) => args,
+            Self::Execsnoop(args) => args,
         };
         Kind::Tool(tool)
     }

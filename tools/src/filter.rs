@@ -82,17 +82,7 @@ impl TaskFilter {
         }
         if self.mntnsmap.is_some() {
             code.splice(bpf! {
-                call bpf_get_current_task;
-                r3 = r0;
-                r3 += task_struct.nsproxy;
-                {read::kernel(target, scratch, 8)};
-                r3 = *(u64 *)(r10 + {scratch});
-                r3 += nsproxy.mnt_ns;
-                {read::kernel(target, scratch, 8)};
-                r3 = *(u64 *)(r10 + {scratch});
-                r3 += mnt_namespace.ns.inum;
-                *(u64 *)(r10 + {scratch}) = 0;          // the key is a u64, the number a u32
-                {read::kernel(target, scratch, 4)};
+                {mount_namespace(target, scratch)};
                 r1 = map[mount_ns_set];
                 r2 = r10;
                 r2 += {scratch};
@@ -144,6 +134,23 @@ impl TaskFilter {
             maps.insert("cgroup", map);
         }
         Ok(maps)
+    }
+}
+
+/// Writes the inode number of the current task's mount namespace to the 8 bytes of stack at r10 + `to`; r6 to r9 survive.
+pub fn mount_namespace(target: &Target, to: i32) -> Asm {
+    bpf! {
+        call bpf_get_current_task;
+        r3 = r0;
+        r3 += task_struct.nsproxy;
+        {read::kernel(target, to, 8)};
+        r3 = *(u64 *)(r10 + {to});
+        r3 += nsproxy.mnt_ns;
+        {read::kernel(target, to, 8)};
+        r3 = *(u64 *)(r10 + {to});
+        r3 += mnt_namespace.ns.inum;
+        *(u64 *)(r10 + {to}) = 0;                       // the number is a u32, the keys of sets are u64
+        {read::kernel(target, to, 4)};
     }
 }
 

@@ -7,6 +7,7 @@ mod columns;
 mod error;
 mod escape;
 mod event;
+pub mod execsnoop;
 mod filter;
 mod flow;
 pub mod gethostlatency;

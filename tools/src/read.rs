@@ -8,6 +8,8 @@ use bpfkit_loader::{Feature, Target};
 pub struct Helpers {
     /// Copies the kernel's bytes.
     pub kernel: Helper,
+    /// Copies a string of the kernel with its NUL.
+    pub kernel_str: Helper,
     /// Copies bytes of the current process.
     pub user: Helper,
     /// Copies a string of the current process with its NUL.
@@ -19,9 +21,14 @@ impl Helpers {
     pub fn of(target: &Target) -> Self {
         if !target.has(Feature::ProbeReadKernel) {
             let (bytes, string) = (Helper::PROBE_READ, Helper::PROBE_READ_STR);
-            return Self { kernel: bytes, user: bytes, user_str: string };
+            return Self { kernel: bytes, kernel_str: string, user: bytes, user_str: string };
         }
-        Self { kernel: Helper::PROBE_READ_KERNEL, user: Helper::PROBE_READ_USER, user_str: Helper::PROBE_READ_USER_STR }
+        Self {
+            kernel: Helper::PROBE_READ_KERNEL,
+            kernel_str: Helper::PROBE_READ_KERNEL_STR,
+            user: Helper::PROBE_READ_USER,
+            user_str: Helper::PROBE_READ_USER_STR,
+        }
     }
 }
 
