@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod cases;
+pub mod exec;
 mod harness;
 mod init;
 mod leaks;
@@ -30,7 +31,8 @@ pub fn main() -> ExitCode {
     if std::process::id() == 1 {
         init::run();
     }
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    // A case may run this with arguments that are no text.
+    let arguments: Vec<String> = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["--list"] => {
@@ -39,6 +41,13 @@ pub fn main() -> ExitCode {
         }
         ["--native", filter @ ..] => native(&filter.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()),
         ["room", room, program, words @ ..] => rooms::enter(Path::new(room), program, words),
+        // What other processes run: nothing, and not for long.
+        ["idle", ..] => ExitCode::SUCCESS,
+        ["linger", ..] => {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            ExitCode::SUCCESS
+        }
+        ["exec", ..] => exec::main(),
         ["connect", addresses @ ..] => tool::connect(addresses),
         ["watch-usdt", without @ ..] => cases::usdt::watch(without),
         ["pass-usdt"] => cases::usdt::pass(),

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::size_of_val;
@@ -134,6 +134,37 @@ pub fn is_readable_within(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<boo
     let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
     // SAFETY: one request, which lives through the call.
     Ok(check(unsafe { libc::poll(&raw mut request, 1, millis) })? > 0)
+}
+
+/// Runs another program in this process, by execve or, with a directory and flags, by execveat. `argv` is the address of the
+/// vector, which may be any number. There are no variables. It returns only if that fails.
+pub fn exec(directory: Option<(BorrowedFd<'_>, libc::c_int)>, path: &CStr, argv: usize) -> io::Error {
+    let none: [usize; 1] = [0];
+    let (path, envp) = (path.as_ptr(), none.as_ptr());
+    // SAFETY: the kernel checks every address that it is given; nothing of this process is left if it succeeds.
+    unsafe {
+        match directory {
+            None => libc::syscall(libc::SYS_execve, path, argv, envp),
+            Some((fd, flags)) => libc::syscall(libc::SYS_execveat, fd.as_raw_fd(), path, argv, envp, flags),
+        }
+    };
+    io::Error::last_os_error()
+}
+
+/// Maps a file at an address where nothing is, to be read and copied on write. No page of it is brought in. It stays.
+///
+/// # Errors
+/// Those of mmap(2).
+pub fn map_at(file: &File, length: usize, address: usize) -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let wanted = ptr::without_provenance_mut(address);
+    // SAFETY: the kernel puts it where nothing is, or fails.
+    let at = unsafe { libc::mmap(wanted, length, protection, flags, file.as_raw_fd(), 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    if at == wanted { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EEXIST)) }
 }
 
 /// Ends every process of a group; there may be none left.

@@ -2,6 +2,7 @@
 
 mod asm;
 mod bpf2bpf;
+mod execsnoop;
 mod gethostlatency;
 mod guest;
 mod icmpecho;
@@ -33,6 +34,7 @@ const AREAS: &[&[Case]] = &[
     asm::CASES,
     bpf2bpf::CASES,
     tcpconnect::CASES,
+    execsnoop::CASES,
     icmpecho::CASES,
     skbrecv::CASES,
     writehist::CASES,

@@ -294,7 +294,7 @@ fn json(ctx: &mut Ctx) -> CaseResult {
 }
 
 /// A pinned map whose only key is this.
-fn set_of(ctx: &Ctx, name: &str, key: u64) -> Result<Pinned, Failure> {
+pub fn set_of(ctx: &Ctx, name: &str, key: u64) -> Result<Pinned, Failure> {
     let map = MapSpec::hash(name, 8, 4, 16).create(&ctx.target()?)?;
     map.update(&key.to_ne_bytes(), &[1; 4], UpdateMode::Any)?;
     Pinned::new(map, name)
@@ -307,7 +307,7 @@ fn with_set(ctx: &Ctx, option: &str, key: u64) -> CaseResult {
 }
 
 /// Where the hierarchy of cgroup v2 is.
-fn cgroup_root() -> Result<std::path::PathBuf, Failure> {
+pub fn cgroup_root() -> Result<std::path::PathBuf, Failure> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     let place = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
     match place {
@@ -316,17 +316,22 @@ fn cgroup_root() -> Result<std::path::PathBuf, Failure> {
     }
 }
 
-/// The id of a cgroup is the inode number of its directory (Linux 5.5); before, the lower half of the id is.
-fn cgroupmap(ctx: &mut Ctx) -> CaseResult {
-    use std::os::unix::fs::MetadataExt;
-    let root = cgroup_root()?;
+/// The directory of the cgroup that this process is in.
+pub fn own_cgroup() -> Result<std::path::PathBuf, Failure> {
     let own = std::fs::read_to_string("/proc/self/cgroup")?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let mut id = std::fs::metadata(root.join(own))?.ino();
-    if ctx.target()?.version() < bpfkit_asm::Version::new(5, 5) {
-        id |= 1 << 32;
-    }
-    with_set(ctx, "--cgroupmap", id)
+    Ok(cgroup_root()?.join(own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default()))
+}
+
+/// The id of a cgroup is the inode number of its directory (Linux 5.5); before, the lower half of the id is.
+pub fn own_cgroup_id(ctx: &Ctx) -> Result<u64, Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let id = std::fs::metadata(own_cgroup()?)?.ino();
+    let is_half = ctx.target()?.version() < bpfkit_asm::Version::new(5, 5);
+    Ok(if is_half { id | 1 << 32 } else { id })
+}
+
+fn cgroupmap(ctx: &mut Ctx) -> CaseResult {
+    with_set(ctx, "--cgroupmap", own_cgroup_id(ctx)?)
 }
 
 fn mntnsmap(ctx: &mut Ctx) -> CaseResult {
@@ -336,10 +341,8 @@ fn mntnsmap(ctx: &mut Ctx) -> CaseResult {
 
 /// The directory that this process is in, and an empty one.
 fn cgroup(ctx: &mut Ctx) -> CaseResult {
-    let root = cgroup_root()?;
-    let own = std::fs::read_to_string("/proc/self/cgroup")?;
-    let own = root.join(own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default());
-    let empty = root.join(format!("bpfkit-{}", std::process::id()));
+    let own = own_cgroup()?;
+    let empty = cgroup_root()?.join(format!("bpfkit-{}", std::process::id()));
     std::fs::create_dir(&empty)?;
     let result = both(ctx, &["-C", &own.display().to_string()], &["-C", &empty.display().to_string()], None);
     std::fs::remove_dir(&empty)?;
