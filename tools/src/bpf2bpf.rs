@@ -3,7 +3,9 @@
 //! Two kprobe programs, on `tcp_connect` (a connection that a process here asks for) and on `inet_csk_complete_hashdance` (one
 //! that was accepted), hand their socket to one subprogram, which is not inlined:
 //!
-//!     int handle_new_connection(struct pt_regs *ctx, struct sock *sk)
+//! ```text
+//! int handle_new_connection(struct pt_regs *ctx, struct sock *sk)
+//! ```
 //!
 //! It prints the line `(kprobe)` and returns what the global function `int value_of(u64 port, u64 family)` makes of the remote
 //! port and the address family: the port. An fentry and an fexit program are attached to it inside of each of the loaded kprobe
