@@ -13,8 +13,9 @@ use super::sys::{self, Object};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers(BTreeSet<String>);
 
-/// How long the kernel may take to free what was closed: it does so after a grace period.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the kernel may take to free what was closed: it does so after a grace period, and after another what a program held
+/// that watched a function of another. Those are long on a busy host.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Leftovers {
     /// What there is now.
