@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use bpfkit_asm::Version;
 
@@ -14,6 +15,12 @@ pub(crate) fn release() -> Option<String> {
 ///
 /// uname is wrong on Debian and Ubuntu, where it names the ABI; the vDSO has it in its note of type 0 and name `Linux`.
 pub(crate) fn version_code() -> Option<u32> {
+    // Each program that is loaded or tried wants it.
+    static CODE: OnceLock<Option<u32>> = OnceLock::new();
+    *CODE.get_or_init(find_version_code)
+}
+
+fn find_version_code() -> Option<u32> {
     vdso().and_then(|vdso| note(&vdso)).or_else(|| {
         let release = release()?;
         let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());

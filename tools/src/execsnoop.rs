@@ -5,7 +5,9 @@
 //! call, when their pages need not be there yet. It is seen
 //!
 //! * `tracepoint`: at `sched_process_exec`, which tells of each exec, be it by execve, execveat or the kernel itself. The
-//!   tracepoint at the return of the system call does not: it is silent when the new program is a 32-bit one.
+//!   tracepoint at the return of the system call does not: it is silent when the new program is a 32-bit one. Up to Linux 6.18
+//!   one program does all. From then on the kernel may interrupt a program that is given its own structures for another task,
+//!   whose exec the same program would then miss: so that one only notes what few execs need, and another reports.
 //! * `kprobe`: at `finalize_exec`, the last thing that the kernel does before the new program runs. A probe of the return of
 //!   the system call would miss those that are under way while others are: the kernel has room for few returns at one time.
 //!

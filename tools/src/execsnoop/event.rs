@@ -23,7 +23,7 @@ pub const COUNT: i32 = EVENT + 40;
 pub const USED: i32 = EVENT + 44;
 /// Where the walk over argv ended, as [`End`].
 pub const END: i32 = EVENT + 48;
-/// Whether an interpreter was run for the file.
+/// Whether an interpreter was run for the file: 0 or 1, and 2 where no program could tell.
 pub const SCRIPT: i32 = EVENT + 52;
 pub const MNTNS: i32 = EVENT + 56;
 /// Where the name is among the strings.
@@ -115,8 +115,8 @@ pub struct Event {
     pub argv: Vec<Option<Arg>>,
     /// What follows that.
     pub end: End,
-    /// Whether an interpreter was run for the file, so that the new program's argv begins with it.
-    pub is_script: bool,
+    /// Whether an interpreter was run for the file, so that the new program's argv begins with it. None where that is not known.
+    pub is_script: Option<bool>,
     /// Whether argv is the new program's.
     pub is_image: bool,
 }
@@ -131,7 +131,12 @@ impl Event {
         let ret = i32::from_ne_bytes(bytes.array()?);
         let holes = bytes.u64()?;
         let (count, used) = (bytes.u32()?, usize::try_from(bytes.u32()?).ok()?);
-        let (end, is_script) = (End::of(bytes.u32()?)?, bytes.u32()? != 0);
+        let end = End::of(bytes.u32()?)?;
+        let is_script = match bytes.u32()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        };
         let (mntns, name_at) = (bytes.u32()?, usize::try_from(bytes.u32()?).ok()?);
         let strings = bytes.take(used)?;
         let is_hole = |bit: u32| holes.checked_shr(bit).unwrap_or_default() & 1 != 0;
@@ -173,12 +178,15 @@ impl Event {
     /// The argv of a script's interpreter is `INTERPRETER [OPTION] FILE ARGUMENT..`, and that of an interpreter which is a
     /// script itself begins with its own. All that is left out, as it was not asked for.
     pub fn arguments(&self, most: usize) -> (Vec<Option<&Arg>>, bool) {
-        let file = self.argv.iter().skip(1).position(|arg| arg.is_some() && *arg == self.name);
-        let first = match file.filter(|_| self.is_script && self.is_image) {
-            Some(file) => file + 2,
+        let is_name = |arg: &Option<Arg>| arg.is_some() && *arg == self.name;
+        let file = self.argv.iter().skip(1).position(is_name);
+        let first = match (self.is_script.filter(|_| self.is_image), file) {
+            (Some(true), Some(file)) => file + 2,
             // An interpreter that is given no file, as by binfmt_misc: its own argv tells more than nothing.
-            None if self.is_script && self.is_image => 0,
-            None => 1,
+            (Some(true), None) => 0,
+            // Few programs that are not scripts have another name for themselves and are given their file.
+            (None, Some(file)) if file < 10 && self.is_image && !self.argv.first().is_some_and(is_name) => file + 2,
+            _ => 1,
         };
         let rest = self.argv.get(first..).unwrap_or_default();
         let mut all: Vec<Option<&Arg>> = vec![self.name.as_ref()];
@@ -244,6 +252,11 @@ mod tests {
         // The same words of one that is no script.
         let event = Event::parse(&bytes(&argv, b"./x.sh", 0, 1, 0), true).unwrap();
         assert_eq!(shown(&event, 20).0.len(), 6);
+        // Nobody knows, but it looks like one; and one that does not.
+        let event = Event::parse(&bytes(&argv, b"./x.sh", 0, 1, 2), true).unwrap();
+        assert_eq!(shown(&event, 20).0, ["./x.sh", "a", "./x.sh"]);
+        let event = Event::parse(&bytes(&[b"sh", b"a"], b"/bin/sh", 0, 1, 2), true).unwrap();
+        assert_eq!(shown(&event, 20).0, ["/bin/sh", "a"]);
         // Nothing says where the file is.
         let event = Event::parse(&bytes(&[b"wine", b"C:\\x"], b"./x.exe", 0, 1, 1), true).unwrap();
         assert_eq!(shown(&event, 20).0, ["./x.exe", "wine", "C:\\x"]);

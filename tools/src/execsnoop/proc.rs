@@ -54,9 +54,8 @@ fn fill(event: &mut Event, image: &[&[u8]]) {
     }
     if event.end == End::Unreadable {
         // Nobody knows how many there are, so all of the image's are taken.
-        let file = image.iter().skip(1).take(MOST_PUT_BEFORE).position(|arg| Some(Arg::new(arg)) == event.name);
         event.is_image = true;
-        event.is_script = file.is_some() && event.name.as_ref() != image.first().map(|arg| Arg::new(arg)).as_ref();
+        event.is_script = None;
         event.argv = image.iter().map(|arg| Some(Arg::new(arg))).collect();
         event.end = End::Null;
         return;
@@ -94,7 +93,7 @@ mod tests {
             name: Some(arg("./x")),
             argv: argv.iter().map(|text| text.map(arg)).collect(),
             end,
-            is_script: false,
+            is_script: Some(false),
             is_image: false,
         }
     }

@@ -1,6 +1,6 @@
 //! The programs: at an exec that succeeded, and at the entry and the end of the system calls.
 
-use bpfkit_asm::{Asm, Helper, Imm, Label, Mem, Reg, Size, bpf};
+use bpfkit_asm::{Asm, Helper, Imm, Label, Mem, Reg, Size, Version, bpf};
 use bpfkit_loader::{Attach, Feature, MapSpec, ProgSpec, SyscallSymbol, Target};
 
 use super::event::{
@@ -20,6 +20,10 @@ const CALL: i32 = -40;
 /// Bytes of a pointer of the new program, and the bits that one has.
 const WIDTH: i32 = -48;
 const BITS: i32 = -56;
+
+/// From this version on the kernel may interrupt a program at a raw tracepoint for another task, and if that execs too it is
+/// not shown to the same program. What has a record of its own is not interrupted. No kernel can be asked.
+const INTERRUPTED: Version = Version::new(6, 19);
 
 /// Execs under way at one time.
 const IN_FLIGHT: u32 = 1024;
@@ -65,6 +69,12 @@ impl Programs<'_> {
         (STRINGS.unsigned_abs() + self.places() + STRING).next_multiple_of(8)
     }
 
+    /// Whether a success is seen by the tracepoint's record, which has no `struct linux_binprm`; whether there is an interpreter is
+    /// then noted by another program.
+    fn is_noted(self) -> bool {
+        self.typed && self.probe == Probe::Tracepoint && self.target.version() >= INTERRUPTED
+    }
+
     /// Whether system calls are looked at, and not only what they have done.
     fn watches_calls(self) -> bool {
         self.args.fails || !self.typed
@@ -77,6 +87,10 @@ impl Programs<'_> {
         if self.watches_calls() {
             let (value, most) = if self.typed { (POINTERS, IN_FLIGHT) } else { (self.room(), IN_FLIGHT_WITH_STRINGS) };
             maps.push(MapSpec::hash("execs", 8, value, most));
+        }
+        if self.is_noted() {
+            // Those of which nobody asks go by themselves.
+            maps.push(MapSpec::lru_hash("interps", 8, 8, IN_FLIGHT));
         }
         maps
     }
@@ -103,6 +117,9 @@ impl Programs<'_> {
             programs.push(ProgSpec::new(&format!("{call}_r"), end, self.end())?);
             entries.push(ProgSpec::new(call, entry, self.entry(symbol.as_ref(), name))?);
         }
+        if self.is_noted() {
+            programs.push(ProgSpec::new("note", raw_tracepoint(), self.note())?);
+        }
         programs.push(ProgSpec::new(
             "exec",
             self.success(),
@@ -116,48 +133,95 @@ impl Programs<'_> {
     fn success(self) -> Attach {
         match self.probe {
             Probe::Kprobe => tool::kprobe("finalize_exec"),
-            // Its arguments are the kernel's own structures.
-            Probe::Tracepoint if self.typed => Attach::RawTracepoint { name: "sched_process_exec".to_owned() },
-            // Its record has the name.
+            Probe::Tracepoint if self.typed && !self.is_noted() => raw_tracepoint(),
             Probe::Tracepoint => tool::tracepoint("sched", "sched_process_exec"),
         }
     }
 
     /// At a success, with the kernel's types: everything is read from the new program, whose stack has just been written.
     fn exec(self) -> Asm {
-        let (target, helpers) = (self.target, Helpers::of(self.target));
+        let helpers = Helpers::of(self.target);
+        let (interpreter, name) = if self.is_noted() {
+            (noted(), self.record_name())
+        } else {
+            let name = bpf! {
+                r3 = *(u64 *)(r10 + CALL + FILENAME);
+                {self.name(helpers.kernel_str)};
+            };
+            let interpreter = bpf! {
+                {self.binprm()};
+                if r1 == 0 goto native;
+                *(u32 *)(r7 + SCRIPT) = 1;
+            native:
+            };
+            (interpreter, name)
+        };
         let mut code = Asm::new();
         let out = code.named_label("out");
-        let binprm = match self.probe {
-            Probe::Tracepoint => bpf! { r8 = *(u64 *)(r6 + ctx.arg3); },
-            Probe::Kprobe => bpf! { r8 = *(u64 *)(r6 + ctx.arg1); },
-        };
         code.splice(bpf! {
             r6 = r1;
             {if self.watches_calls() { forget_this() } else { Asm::new() }};
             call bpf_get_current_pid_tgid;
-            {self.args.filter().code(target, SCRATCH, out)};
-            {binprm};                                   // struct linux_binprm *
+            {self.args.filter().code(self.target, SCRATCH, out)};
             {work(out)};
             {self.who(out)};
             *(u32 *)(r7 + RET) = 0;
-            r3 = r8;
-            r3 += linux_binprm.filename;
-            {read::kernel(target, CALL + FILENAME, 8)};
-            r3 = r8;
-            r3 += linux_binprm.interp;                  // the same pointer, unless there is an interpreter
-            {read::kernel(target, SCRATCH, 8)};
-            r1 = *(u64 *)(r10 + CALL + FILENAME);
-            r2 = *(u64 *)(r10 + SCRATCH);
-            if r1 == r2 goto native;
-            *(u32 *)(r7 + SCRIPT) = 1;
-        native:
+            {interpreter};
             {self.stack()};
-            r3 = *(u64 *)(r10 + CALL + FILENAME);
-            {self.name(helpers.kernel_str)};
+            {name};
             {send(self.elements(), out)};
         });
         event::leave(code, out)
+    }
+
+    /// Reads the name's address to CALL + FILENAME. r1 is not 0 where there is an interpreter.
+    fn binprm(self) -> Asm {
+        let argument = match self.probe {
+            Probe::Tracepoint => bpf! { r8 = *(u64 *)(r6 + ctx.arg3); },
+            Probe::Kprobe => bpf! { r8 = *(u64 *)(r6 + ctx.arg1); },
+        };
+        bpf! {
+            {argument};                                 // struct linux_binprm *
+            r3 = r8;
+            r3 += linux_binprm.filename;
+            {read::kernel(self.target, CALL + FILENAME, 8)};
+            r3 = r8;
+            r3 += linux_binprm.interp;                  // the same pointer, unless there is one
+            {read::kernel(self.target, SCRATCH, 8)};
+            r1 = *(u64 *)(r10 + CALL + FILENAME);
+            r2 = *(u64 *)(r10 + SCRATCH);
+            r1 ^= r2;
+        }
+    }
+
+    /// Before that, where it has no `struct linux_binprm`: notes whether there is an interpreter.
+    fn note(self) -> Asm {
+        let mut code = Asm::new();
+        let out = code.named_label("out");
+        code.splice(bpf! {
+            r6 = r1;
+            {self.binprm()};
+            *(u64 *)(r10 + SCRATCH) = r1;
+            {key()};
+            r1 = map[interps];
+            r2 = r10;
+            r2 += KEY;
+            r3 = r10;
+            r3 += SCRATCH;
+            r4 = 0;                                     // BPF_ANY
+            call bpf_map_update_elem;
+        });
+        event::leave(code, out)
+    }
+
+    /// Copies the name from the record of sched:sched_process_exec.
+    fn record_name(self) -> Asm {
+        bpf! {
+            r3 = *(u32 *)(r6 + ctx.filename);           // __data_loc: its length, and where in the record it is
+            r3 &= 0xffff;
+            r3 += r6;
+            {self.name(Helpers::of(self.target).kernel_str)};
+        }
     }
 
     /// The strings of the new program's argv: their addresses are on its stack, after their number.
@@ -440,10 +504,7 @@ impl Programs<'_> {
                 r2 = -2;
                 r1 &= r2;
                 *(u64 *)(r7 + HOLES) = r1;
-                r3 = *(u32 *)(r6 + ctx.filename);       // __data_loc: its length, and where in the record it is
-                r3 &= 0xffff;
-                r3 += r6;
-                {self.name(Helpers::of(self.target).kernel_str)};
+                {self.record_name()};
             },
         };
         let mut code = Asm::new();
@@ -471,6 +532,34 @@ impl Programs<'_> {
         code.bind(over);
         code.splice(forget());
         event::leave(code, out)
+    }
+}
+
+/// sched_process_exec with its arguments, the kernel's own structures.
+fn raw_tracepoint() -> Attach {
+    Attach::RawTracepoint { name: "sched_process_exec".to_owned() }
+}
+
+/// Fetches what was noted of the current task's interpreter.
+fn noted() -> Asm {
+    bpf! {
+        {key()};
+        *(u32 *)(r7 + SCRIPT) = 2;                      // nobody knows
+        r1 = map[interps];
+        r2 = r10;
+        r2 += KEY;
+        call bpf_map_lookup_elem;
+        if r0 == 0 goto noted;
+        *(u32 *)(r7 + SCRIPT) = 1;
+        r1 = *(u64 *)(r0 + 0);
+        if r1 != 0 goto known;
+        *(u32 *)(r7 + SCRIPT) = 0;
+    known:
+        r1 = map[interps];
+        r2 = r10;
+        r2 += KEY;
+        call bpf_map_delete_elem;
+    noted:
     }
 }
 

@@ -4,7 +4,9 @@ use std::env;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use bpfkit_loader::Feature;
 use rustix::process::Signal;
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 use super::tcpconnect::{cgroup_root, own_cgroup, own_cgroup_id, set_of};
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::exec::{child, pages};
+use crate::guest::sys;
 use crate::guest::tool::Tool;
 use crate::{ensure, ensure_eq, skip};
 
@@ -141,10 +144,18 @@ fn end_to_end(ctx: &Ctx, way: Way) -> CaseResult {
     let script = script.display().to_string();
     let words = [exe.as_str(), "linger", "one", "t w o", ""];
     let ways = ["plain", "fd", "at", "thread"];
-    let [plain, fd, at, thread, scripted] = traced(ctx, &way, &[], || {
+    // One that is no script, though its arguments look like those of one.
+    let mut renamed = Command::new(&exe);
+    renamed.arg0("other").args([&exe, "x"]).stderr(Stdio::null());
+    let [plain, fd, at, thread, scripted, renamed] = traced(ctx, &way, &[], || {
         let [plain, fd, at, thread] = ways.map(|how| run(how, &words));
-        Ok([plain?, fd?, at?, thread?, run("plain", &[&script, "a", &script, "b"])?])
+        let scripted = run("plain", &[&script, "a", &script, "b"])?;
+        let mut renamed = renamed.spawn()?;
+        renamed.wait()?;
+        Ok([plain?, fd?, at?, thread?, scripted, renamed.id()])
     })?;
+    ensure!(renamed.len() == 1, "{} rows, not 1", renamed.len());
+    renamed[0].check(0, &[&exe, &exe, "x"])?;
     for (how, rows) in ways.into_iter().zip([plain, fd, at, thread]) {
         let [first, second] = rows.as_slice() else {
             return Err(Failure::Fail(format!("{how}: {} rows, not 2", rows.len())));
@@ -333,7 +344,7 @@ fn narrow(ctx: &mut Ctx) -> CaseResult {
     Ok(())
 }
 
-/// What the kernel runs of itself, without any system call: modprobe, for a file of a format that it does not know.
+/// What the kernel runs of itself, without any system call: modprobe, for a file system that it does not know.
 fn of_the_kernel(ctx: &mut Ctx) -> CaseResult {
     const MODPROBE: &str = "/proc/sys/kernel/modprobe";
     let Ok(before) = fs::read(MODPROBE) else { skip!("this kernel has no modules") };
@@ -341,16 +352,13 @@ fn of_the_kernel(ctx: &mut Ctx) -> CaseResult {
         skip!("this machine's modules are its own");
     }
     let exe = exe()?;
-    let file = ctx.directory().join("format");
-    fs::write(&file, [1, 2, 3, 4])?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
     fs::write(MODPROBE, &exe)?;
     let result = (|| {
         for way in Way::all(ctx).into_iter().filter(|way| way.typed) {
             let mut tool = Tool::start(ctx, "execsnoop", &way.options)?;
-            run("plain", &[&file.display().to_string()])?;
+            ensure!(sys::mount("nosuchfs", ctx.directory()).is_err());
             let rows = tool.rows()?;
-            let expected = format!("  0 {exe} -q -- binfmt-0403");
+            let expected = format!("  0 {exe} -q -- fs-nosuchfs");
             ensure!(rows.iter().any(|row| row.ends_with(&expected)), "{way:?}: {rows:#?}");
         }
         Ok(())
