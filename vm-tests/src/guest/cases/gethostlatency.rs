@@ -151,9 +151,12 @@ fn threads(ctx: &mut Ctx) -> CaseResult {
     let program = waiting(ctx, &["threads", &threads.to_string(), &each.to_string()])?;
     let mut tool = start(ctx, &[])?;
     let pid = program.go()?;
-    let rows = tool.rows()?;
+    sleep(Duration::from_millis(150));
+    let (status, out, said) = tool.stop(Signal::INT)?;
+    ensure!(status.success(), "{status}: {said}");
+    let rows: Vec<String> = out.lines().map(str::to_owned).collect();
     let found = of(&rows, pid);
-    ensure_eq!(found.len(), threads * each * 2, "rows of {pid}");
+    ensure_eq!(found.len(), threads * each * 2, "rows of {pid}, with {said:?}");
     for row in &found {
         let words: Vec<&str> = row.split(' ').collect();
         ensure!(words[0] == "4" && words[1] == words[2], "{row}");
