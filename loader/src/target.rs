@@ -263,10 +263,12 @@ impl Target {
     pub fn field(&self, path: &str) -> Result<Field, Error> {
         match self.btf() {
             Ok(btf) => Ok(btf.field(path)?),
-            Err(Error::NoBtf(mut tried)) if self.is_running => self.calibrated(path).map_err(|why| {
-                tried.push(("by trying".to_owned(), why));
-                Error::NoBtf(tried)
-            }),
+            Err(Error::NoBtf(mut tried)) if self.is_running && self.btf_file.is_none() => {
+                self.calibrated(path).map_err(|why| {
+                    tried.push(("by trying".to_owned(), why));
+                    Error::NoBtf(tried)
+                })
+            }
             Err(error) => Err(error),
         }
     }

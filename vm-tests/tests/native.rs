@@ -34,5 +34,8 @@ fn the_loaders_cases_hold_on_this_kernel_too() {
 
 #[test]
 fn the_tools_cases_hold_on_this_kernel_too() {
-    check(&["execsnoop::", "gethostlatency::", "skbrecv::", "tcpconnect::", "writehist::", "icmpecho::", "bpf2bpf::"], 30);
+    check(
+        &["execsnoop::", "gethostlatency::", "skbrecv::", "tcpconnect::", "writehist::", "icmpecho::", "bpf2bpf::"],
+        30,
+    );
 }
