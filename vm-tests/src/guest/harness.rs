@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::protocol::Outcome;
@@ -58,19 +59,16 @@ fn run_child(name: &str, settings: &Settings) -> Result<Outcome, String> {
         .spawn()
         .map_err(|error| format!("start the case: {error}"))?;
     let group = child.id();
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(|error| format!("wait for the case: {error}"))? {
-            Some(status) => break Some(status),
-            None if begin.elapsed() > LIMIT => break None,
-            None => sleep(Duration::from_millis(2)),
-        }
+    // A thread waits, because looking every few milliseconds costs an emulated processor as much as some cases do.
+    let (ended, end) = mpsc::channel();
+    let waiter = thread::spawn(move || ended.send(child.wait()));
+    let status = match end.recv_timeout(LIMIT) {
+        Ok(status) => Some(status.map_err(|error| format!("wait for the case: {error}"))?),
+        Err(_) => None,
     };
     sys::kill_group(group);
-    if status.is_none() {
-        // It was killed with its group just now.
-        let _ = child.wait();
-    }
+    // It has ended by now, by itself or with its group.
+    let _ = waiter.join();
     Ok(judge(status, &result, &output))
 }
 
