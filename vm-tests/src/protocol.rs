@@ -28,6 +28,13 @@ pub enum Event {
         /// How long it took.
         millis: u64,
     },
+    /// A piece of what the program of `--run` writes: a line with its end, or a part of a long one.
+    Output {
+        /// Whether it was written to stderr.
+        error: bool,
+        /// The piece; bytes that are not UTF-8 are replaced.
+        text: String,
+    },
     /// Every case is over; the guest powers off.
     Done,
 }
@@ -105,6 +112,7 @@ mod tests {
             finish(Outcome::Pass),
             finish(Outcome::Fail("two\nlines \"quoted\"".into())),
             finish(Outcome::Skip("no BTF".into())),
+            Event::Output { error: true, text: "half a line".into() },
             Event::Done,
         ] {
             let line = event.to_line();

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 
 use crate::protocol::{CONSOLE_MARK, Event};
 
+use super::program::Program;
 use super::settings::Settings;
 use super::{cases, harness, mounts, sys};
 
@@ -32,6 +33,10 @@ pub fn run() -> ! {
 
 fn tell(release: &str, notes: Vec<String>, settings: &Settings) -> io::Result<()> {
     let mut port = Port::open(&Event::Hello { release: release.to_owned(), notes })?;
+    if let Some(program) = Program::of_vm() {
+        program.run(&mut |event| port.send(event), sys::kill_all_others)?;
+        return port.send(&Event::Done);
+    }
     for name in cases::selected(&settings.filter) {
         port.send(&Event::Start { case: name.to_owned() })?;
         let (outcome, time) = harness::run(name, settings);

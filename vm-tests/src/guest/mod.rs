@@ -9,6 +9,7 @@ mod leaks;
 mod marks;
 pub mod mounts;
 mod packets;
+pub mod program;
 pub mod rooms;
 mod settings;
 pub mod sys;

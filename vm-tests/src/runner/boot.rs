@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::protocol::Event;
 
+use super::clock;
 use super::image::BootImage;
 use super::initramfs;
 use super::machine::{Accel, Machine, QEMU};
@@ -20,14 +21,16 @@ use super::tail::Tail;
 pub struct Plan {
     /// Where logs and archives go.
     pub work: PathBuf,
-    /// The archive of `initramfs::base`.
+    /// The archive of `initramfs::of_cases` or `initramfs::of_program`.
     pub initramfs: Vec<u8>,
     /// The cases that the guests will run.
-    pub cases: Vec<&'static str>,
+    pub cases: Vec<String>,
     /// The filters as they were given.
     pub filter: Vec<String>,
     /// The limit for a VM.
     pub timeout: Duration,
+    /// The limit for a VM that says nothing.
+    pub silence: Duration,
     /// Processors of a VM.
     pub smp: u32,
     /// Memory of a VM.
@@ -42,6 +45,8 @@ pub struct Plan {
 const KVM_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a guest may take to power off after its last word.
 const POWER_OFF: Duration = Duration::from_secs(3);
+/// What a log must have room for at least.
+const ROOM: usize = 1 << 20;
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// What the console says of a kernel that gave up.
@@ -76,14 +81,14 @@ impl Plan {
     }
 
     fn attempt(&self, image: &BootImage, accel: Accel) -> Result<KernelResult, String> {
-        let begin = Instant::now();
+        let (begin, started) = (Instant::now(), clock::utc(SystemTime::now()));
         let logs = self.work.join("logs");
         let failed = |path: &Path, error| format!("write {}: {error}", path.display());
         fs::create_dir_all(&logs).map_err(|error| failed(&logs, error))?;
         let log = |suffix: &str| logs.join(format!("{}.{suffix}", image.name));
         let machine = Machine {
             kernel: image.kernel.clone(),
-            initrd: initramfs::write(&self.work, &image.name, &self.initramfs, image.btf.as_deref())?,
+            initrd: initramfs::keep(&self.work, &self.initramfs, image.btf.as_deref())?,
             console: log("log"),
             events: log("jsonl"),
             smp: self.smp,
@@ -93,8 +98,8 @@ impl Plan {
         };
         let qemu_log = log("qemu");
         for path in [&machine.console, &machine.events, &qemu_log] {
-            // QEMU truncates them, but not before the first look at them.
-            fs::write(path, "").map_err(|error| failed(path, error))?;
+            // QEMU truncates them, but not before the first look at them. It says nothing when they cannot be written.
+            make_room(path).map_err(|error| failed(path, error))?;
         }
         let stderr = fs::File::create(&qemu_log).map_err(|error| failed(&qemu_log, error))?;
         let child = Command::new(QEMU)
@@ -107,17 +112,17 @@ impl Plan {
 
         let mut guest = Guest {
             qemu: Qemu(child),
-            progress: Progress::new(self.cases.iter().copied()),
+            name: image.name.clone(),
+            progress: Progress::new(self.cases.iter().map(String::as_str)),
             events: Tail::new(&machine.events),
             console: Tail::new(&machine.console),
             begin,
             answered: None,
+            heard: begin,
         };
         let patience = if accel == Accel::Kvm { KVM_PATIENCE.min(self.timeout) } else { self.timeout };
-        let end = guest.follow(patience, self.timeout);
+        let end = guest.follow(patience, self.timeout, self.silence);
         drop(guest.qemu);
-        // It is a copy of what all guests have; the images and the logs are worth keeping.
-        let _ = fs::remove_file(&machine.initrd);
 
         let console = console_lines(&machine.console);
         let end = end.unwrap_or_else(|| End::Exited(last_words(&console, &qemu_log)));
@@ -128,9 +133,11 @@ impl Plan {
             origin: image.origin.clone(),
             release: finished.release,
             status: finished.status,
+            started,
             boot_seconds: guest.answered.unwrap_or_default().as_secs_f64(),
             seconds: begin.elapsed().as_secs_f64(),
             notes: finished.notes,
+            output: finished.output,
             console: if broken { last_lines(console) } else { Vec::new() },
             cases: finished.cases,
         })
@@ -161,18 +168,27 @@ impl Drop for Qemu {
     }
 }
 
+/// Makes an empty file where there is room for what QEMU will write.
+fn make_room(path: &Path) -> std::io::Result<()> {
+    fs::write(path, vec![0; ROOM])?;
+    fs::write(path, "")
+}
+
 struct Guest {
+    name: String,
     qemu: Qemu,
     progress: Progress,
     events: Tail,
     console: Tail,
     begin: Instant,
     answered: Option<Duration>,
+    /// When the last event came.
+    heard: Instant,
 }
 
 impl Guest {
     /// Takes in events until the guest is done (`None`, as when QEMU ends) or its time is up.
-    fn follow(&mut self, patience: Duration, limit: Duration) -> Option<End> {
+    fn follow(&mut self, patience: Duration, limit: Duration, silence: Duration) -> Option<End> {
         let mut done = None;
         loop {
             // Asked before the files are read, so that what was written before the end is read after it.
@@ -189,6 +205,9 @@ impl Guest {
             if elapsed > allowed {
                 return Some(End::TimedOut(allowed.as_secs()));
             }
+            if self.progress.answered() && self.heard.elapsed() > silence {
+                return Some(End::Silent(silence.as_secs()));
+            }
             sleep(POLL);
         }
     }
@@ -198,11 +217,25 @@ impl Guest {
         let console = self.console.lines();
         let events = events.iter().filter_map(|line| Event::parse(line));
         for event in events.chain(console.iter().filter_map(|line| Event::parse_console(line))) {
+            self.heard = Instant::now();
+            if let Event::Output { error, text } = &event {
+                show(&self.name, *error, text);
+            }
             self.progress.event(event);
         }
         if self.answered.is_none() && self.progress.answered() {
             self.answered = Some(self.begin.elapsed());
         }
+    }
+}
+
+/// Shows what a program wrote, with the kernel in front, because several may write at a time.
+fn show(kernel: &str, error: bool, text: &str) {
+    let text = text.trim_end_matches('\n');
+    if error {
+        eprintln!("{kernel}| {text}");
+    } else {
+        println!("{kernel}| {text}");
     }
 }
 
@@ -272,7 +305,17 @@ mod tests {
     }
 
     #[test]
-    fn the_panic_is_is_the_most_telling_line() {
+    fn a_full_disk_is_found_before_the_boot() {
+        let error = make_room(Path::new("/dev/full")).expect_err("no room");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        let directory = tempfile::tempdir().expect("directory");
+        let log = directory.path().join("log");
+        make_room(&log).expect("room");
+        assert_eq!(fs::metadata(&log).map(|meta| meta.len()).ok(), Some(0));
+    }
+
+    #[test]
+    fn the_panic_is_the_most_telling_line() {
         let directory = tempfile::tempdir().expect("directory");
         let log = directory.path().join("qemu");
         let console = ["[1.0] Kernel panic - not syncing: no init".to_owned(), "[1.1] Rebooting".to_owned()];

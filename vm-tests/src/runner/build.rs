@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use super::elf;
+
 /// The workspace's root, known since this crate was compiled in it.
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -46,8 +48,16 @@ pub fn build(given: Option<&Path>) -> Result<Binaries, String> {
             Some(path) => path.to_owned(),
             None => binary("bpfkit", "bpfkit", &["--release"])?,
         },
-        guest: binary("bpfkit-vm-tests", "guest", &[])?,
+        guest: guest()?,
     })
+}
+
+/// Builds the guest alone.
+///
+/// # Errors
+/// As [`build`].
+pub fn guest() -> Result<PathBuf, String> {
+    binary("bpfkit-vm-tests", "guest", &[])
 }
 
 /// Builds the program that looks up hosts.
@@ -67,19 +77,12 @@ pub fn lookup() -> Result<Lookup, String> {
 /// Takes the place of the flags by which everything else is static.
 const DYNAMIC: &str = "-C target-feature=-crt-static";
 
-/// The interpreter and the libraries of a dynamic program, by their paths on this machine, where it looks for them in a guest
-/// too; with what libraries of before glibc 2.34 load when they look up a host.
+/// The loader and the libraries of a dynamic program, with what libraries of before glibc 2.34 load when they look up a host.
 ///
 /// # Errors
-/// ldd cannot be run, or finds that a library is missing.
-pub fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
-    let output = Command::new("ldd").arg(program).output().map_err(|error| format!("run ldd: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() || text.contains("not found") {
-        return Err(format!("ldd {}: {}: {text}", program.display(), output.status));
-    }
-    let mut paths: Vec<PathBuf> =
-        text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect();
+/// As [`elf::needed`].
+fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut paths = elf::needed(program)?;
     let beside = paths.iter().find(|path| path.file_name().is_some_and(|name| name == "libc.so.6")).cloned();
     let more = ["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
     paths.extend(
@@ -137,17 +140,6 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_dynamic_program_has_an_interpreter_and_a_c_library() {
-        // The shell of a machine with packages is one.
-        let shell = std::fs::canonicalize("/bin/sh").expect("a shell");
-        match libraries(&shell) {
-            Ok(paths) => assert!(paths.len() > 1 && paths.iter().all(|path| path.is_absolute()), "{paths:?}"),
-            Err(error) => assert!(error.contains("ldd"), "{error}"),
-        }
-        assert!(libraries(Path::new("/no/such/program")).is_err());
-    }
 
     #[test]
     fn the_binary_is_found_among_cargos_messages() {

@@ -6,9 +6,13 @@ use clap::{Parser, ValueEnum};
 
 use crate::kernels::{self, Kernel};
 
+use super::bundle::Extra;
 use super::image::BootImage;
 
-/// Runs the cases of vm-tests on a matrix of kernels in QEMU.
+/// Runs the cases of vm-tests, or with --run a program of yours, on a matrix of kernels in QEMU.
+///
+/// Everything below target/vm is written by it: images in kernels/, the consoles in logs/, and the results in results.md,
+/// results.json and junit.xml.
 ///
 /// Exit status: 0 when no case failed, 1 when one did, 2 for a wrong command line, 69 when the machinery broke (no QEMU, a
 /// guest that never answered, a kernel that panicked, fewer kernels than --min-kernels).
@@ -23,9 +27,30 @@ pub struct Cli {
     #[arg(long = "kernel", value_name = "PATH[,btf=FILE][,name=NAME]", value_parser = outside)]
     pub outside: Vec<BootImage>,
 
+    /// Run this program in place of the cases, as root, with the rest of the command line as its arguments: exit code 0 is a
+    /// pass, 77 a skip, any other a failure. A dynamic program takes its libraries along
+    #[arg(long, value_names = ["PROGRAM", "ARGUMENTS"], num_args = 1.., allow_hyphen_values = true)]
+    pub run: Vec<String>,
+
+    /// Take a file or directory along for --run: to /root, where the program starts, or to another place
+    #[arg(long = "with", value_name = "FILE[:PLACE]", requires = "run", value_parser = Extra::parse)]
+    pub extras: Vec<Extra>,
+
     /// Print the list of kernels and leave
     #[arg(long)]
     pub list: bool,
+
+    /// With --list, print JSON: `bootable` has the names of those that can be had, `kernels` all of them
+    #[arg(long, requires = "list")]
+    pub json: bool,
+
+    /// Print a row for each case, not only for each area
+    #[arg(long)]
+    pub table: bool,
+
+    /// Compare the table in README.md with what was found on the kernels that ran; BLESS=1 writes it
+    #[arg(long, conflicts_with_all = ["run", "filter"])]
+    pub check_readme: bool,
 
     /// Print the names of the cases and leave
     #[arg(long)]
@@ -38,6 +63,10 @@ pub struct Cli {
     /// Look for newer images than the cached ones
     #[arg(long)]
     pub refresh: bool,
+
+    /// Where images, logs and results go, instead of target/vm
+    #[arg(long, value_name = "DIRECTORY")]
+    pub work: Option<PathBuf>,
 
     /// The mirror of Debian to fetch from, instead of this machine's own
     #[arg(long, value_name = "URI")]
@@ -52,7 +81,7 @@ pub struct Cli {
     pub jobs: Option<u16>,
 
     /// The time limit for one VM
-    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
 
     /// Memory of a VM, in QEMU's notation
@@ -76,7 +105,7 @@ pub struct Cli {
     pub min_kernels: usize,
 
     /// Run only the cases whose name contains one of these
-    #[arg(last = true, value_name = "FILTER", value_parser = filter)]
+    #[arg(last = true, value_name = "FILTER", value_parser = filter, conflicts_with = "run")]
     pub filter: Vec<String>,
 }
 
@@ -183,6 +212,24 @@ mod tests {
             &["--kernel", "/dev/null,initrd=/x"],
             &["--jobs", "0"],
             &["--", "a b"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_run_is_the_programs() {
+        let cli = parse(&["6.1", "--timeout", "5", "--with", "/dev", "--run", "./x", "--timeout", "-v", "--", "7"]);
+        let cli = cli.expect("parsed");
+        assert_eq!((cli.kernels, cli.timeout, cli.extras.len()), (vec!["6.1".to_owned()], 5, 1));
+        assert_eq!(cli.run, ["./x", "--timeout", "-v", "--", "7"]);
+        for words in [
+            &["--run"][..],
+            &["--with", "/dev/null"],
+            &["--with", "/dev/null:/proc/x", "--run", "x"],
+            &["--check-readme", "--run", "x"],
+            &["--check-readme", "--", "asm::"],
+            &["--json"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

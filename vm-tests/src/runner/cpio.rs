@@ -33,6 +33,11 @@ impl Cpio {
         self.entry(path, 0o100_000 | permissions, (0, 0), contents);
     }
 
+    /// A symbolic link.
+    pub fn link(&mut self, path: &str, target: &[u8]) {
+        self.entry(path, 0o120_777, (0, 0), target);
+    }
+
     /// A character device. The kernel opens `dev/console` of the archive before any file system is mounted.
     pub fn device(&mut self, path: &str, major: u32, minor: u32) {
         self.entry(path, 0o020_600, (major, minor), &[]);

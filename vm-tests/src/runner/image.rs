@@ -1,6 +1,7 @@
 //! Kernel images on disk: from the mirror once, then from the work directory.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -93,9 +94,9 @@ fn fetch_from(suite: &Suite, version: &str, directory: &Path, kernel: &Path) -> 
 
 /// Writes the image that a package holds to `kernel`, which appears whole or not at all.
 fn unpack(archive: &Path, kernel: &Path) -> Result<(), String> {
-    let failed = |what: &str, error: std::io::Error| format!("{what} {}: {error}", archive.display());
+    let failed = |what: &str, error: io::Error| format!("{what} {}: {error}", archive.display());
     let partial = kernel.with_extension("partial");
-    let output = fs::File::create(&partial).map_err(|error| failed("write the image of", error))?;
+    let mut output = fs::File::create(&partial).map_err(|error| failed("write the image of", error))?;
     let mut dpkg = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(archive)
@@ -105,18 +106,24 @@ fn unpack(archive: &Path, kernel: &Path) -> Result<(), String> {
         .map_err(|error| failed("run dpkg-deb on", error))?;
     let members = ["./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz", "./lib/modules/*/vmlinuz"];
     let mut tar = Command::new("tar");
-    tar.args(["--extract", "--to-stdout", "--wildcards"]).args(members).stdout(output).stderr(Stdio::null());
+    tar.args(["--extract", "--to-stdout", "--wildcards"]).args(members).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(pipe) = dpkg.stdout.take() {
         tar.stdin(pipe);
     }
-    // tar fails for the members that are not there; what it wrote decides.
-    let ran = tar.status();
+    let mut tar = tar.spawn().map_err(|error| failed("run tar on", error))?;
+    // Copied here and not by tar, which fails for the members that are not there too: an image that the disk has no room for
+    // must not be taken for a whole one.
+    let copied = tar.stdout.take().map_or(Ok(0), |mut pipe| io::copy(&mut pipe, &mut output));
+    let _ = tar.wait();
     let read = dpkg.wait().map_err(|error| failed("run dpkg-deb on", error))?;
-    ran.map_err(|error| failed("run tar on", error))?;
+    let copied = copied.map_err(|error| {
+        let _ = fs::remove_file(&partial);
+        failed("write the image of", error)
+    })?;
     if !read.success() {
         return Err(format!("dpkg-deb cannot read {}", archive.display()));
     }
-    if fs::metadata(&partial).map_or(0, |meta| meta.len()) == 0 {
+    if copied == 0 {
         return Err(format!("{} holds no kernel image", archive.display()));
     }
     fs::rename(&partial, kernel).map_err(|error| failed("keep the image of", error))

@@ -1,16 +1,13 @@
-//! The first file system of a guest: our init, the shipped binary, and a program that looks up hosts, with its libraries and what
-//! those read. Nothing else.
+//! The first file system of a guest: our init, what it is to run, and nothing else.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use std::time::{Duration, SystemTime};
 
 use super::build::{Binaries, Lookup};
 use super::cpio::Cpio;
+use super::tree::Tree;
 
 /// Where the guest finds the tool.
 pub const BPFKIT: &str = "/bin/bpfkit";
@@ -32,11 +29,28 @@ const FILES: &[(&str, &str)] = &[
 const DEVICES: &[(&str, u32, u32)] =
     &[("dev/console", 5, 1), ("dev/null", 1, 3), ("dev/urandom", 1, 9), ("dev/ttyS0", 4, 64), ("dev/ttyS1", 4, 65)];
 
-/// The archive for every guest: made once, loaded by each.
+/// How long an archive that no run uses is kept.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// The archive of the cases: the guest, the tool, and a program that looks up hosts, with its libraries.
 ///
 /// # Errors
 /// A binary that cannot be read.
-pub fn base(binaries: &Binaries) -> Result<Vec<u8>, String> {
+pub fn of_cases(binaries: &Binaries) -> Result<Vec<u8>, String> {
+    let Binaries { guest, bpfkit, lookup: Lookup { fixed, dynamic }, libraries } = binaries;
+    let mut tree = Tree::default();
+    for (place, file) in [BPFKIT, LOOKUP[0], LOOKUP[1]].into_iter().zip([bpfkit, dynamic, fixed]) {
+        tree.file(place, 0o755, read(file)?);
+    }
+    tree.files(libraries)?;
+    of_program(guest, &tree.archive())
+}
+
+/// The archive of a program: the guest, and what cannot be in a tree of files, before the program's own archive.
+///
+/// # Errors
+/// As `of_cases`.
+pub fn of_program(guest: &Path, program: &[u8]) -> Result<Vec<u8>, String> {
     let mut cpio = Cpio::new();
     for directory in DIRECTORIES {
         cpio.directory(directory);
@@ -47,59 +61,68 @@ pub fn base(binaries: &Binaries) -> Result<Vec<u8>, String> {
     for (path, text) in FILES {
         cpio.file(path, 0o644, text.as_bytes());
     }
-    cpio.file("init", 0o755, &read(&binaries.guest)?);
-    let Lookup { fixed, dynamic } = &binaries.lookup;
-    for (path, file) in [BPFKIT, LOOKUP[0], LOOKUP[1]].into_iter().zip([&binaries.bpfkit, dynamic, fixed]) {
-        cpio.file(path.trim_start_matches('/'), 0o755, &read(file)?);
-    }
-    let mut known: BTreeSet<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
-    for library in &binaries.libraries {
-        let path = library.strip_prefix("/").unwrap_or(library);
-        let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|above| *above != Path::new("")).collect();
-        above.reverse();
-        for directory in above {
-            if known.insert(directory.to_owned()) {
-                cpio.directory(&directory.display().to_string());
-            }
-        }
-        cpio.file(&path.display().to_string(), 0o755, &read(library)?);
-    }
-    Ok(gzip(&cpio.finish()))
+    cpio.file("init", 0o755, &read(guest)?);
+    Ok([&cpio.finish(), program].concat())
 }
 
-/// Writes the archive of one guest, and says where it is.
+/// Keeps the archive of one guest, and says where it is. Its name is a hash of what is in it, so that guests and runs which
+/// have the same share one file. It is not compressed, because an emulated processor takes longer to inflate it than QEMU to
+/// load it.
 ///
 /// The kernel unpacks concatenated archives one after the other, so what only one guest has is appended.
 ///
 /// # Errors
 /// A BTF file that cannot be read or an archive that cannot be written.
-pub fn write(directory: &Path, name: &str, base: &[u8], btf: Option<&Path>) -> Result<PathBuf, String> {
+pub fn keep(work: &Path, base: &[u8], btf: Option<&Path>) -> Result<PathBuf, String> {
     let mut bytes = base.to_vec();
     if let Some(btf) = btf {
         let mut cpio = Cpio::new();
         cpio.file(BTF.trim_start_matches('/'), 0o644, &read(btf)?);
-        bytes.extend(gzip(&cpio.finish()));
+        bytes.extend(cpio.finish());
     }
-    let path = directory.join(format!("{name}.cpio.gz"));
-    fs::write(&path, bytes).map_err(|error| format!("write {}: {error}", path.display()))?;
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    let directory = work.join("initramfs");
+    let path = directory.join(format!("{:016x}.cpio", hasher.finish()));
+    let failed = |error| format!("write {}: {error}", path.display());
+    fs::create_dir_all(&directory).map_err(failed)?;
+    let known = fs::metadata(&path).is_ok_and(|meta| usize::try_from(meta.len()).is_ok_and(|len| len == bytes.len()));
+    if known {
+        // Its time says when it was last used.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+    } else {
+        // It appears whole or not at all; another run may be writing the same.
+        let partial = directory.join(format!("{}.partial", std::process::id()));
+        let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        written.map_err(failed)?;
+    }
     Ok(path)
+}
+
+/// Removes the archives that no run has used for a while.
+pub fn remove_old(work: &Path) {
+    for entry in fs::read_dir(work.join("initramfs")).into_iter().flatten().flatten() {
+        let used = entry.metadata().and_then(|meta| meta.modified());
+        if used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > KEPT)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("read {}: {error}", path.display()))
 }
 
-/// Compressed lightly: the kernel inflates it under emulation, and loading is quick either way.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).expect("writing to memory");
-    encoder.finish().expect("writing to memory")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
+
+    fn count(bytes: &[u8], part: &str) -> usize {
+        bytes.windows(part.len()).filter(|window| *window == part.as_bytes()).count()
+    }
 
     #[test]
     fn a_btf_file_is_appended_as_an_archive_of_its_own() {
@@ -112,16 +135,38 @@ mod tests {
         let lookup = Lookup { fixed: file.clone(), dynamic: file.clone() };
         let libraries = vec![library.clone()];
         let binaries = Binaries { guest: file.clone(), bpfkit: file.clone(), lookup, libraries };
-        let base = base(&binaries).expect("an archive");
-        let path = write(directory.path(), "5.10", &base, Some(&file)).expect("an archive");
+        let base = of_cases(&binaries).expect("an archive");
+        let path = keep(directory.path(), &base, Some(&file)).expect("an archive");
         let bytes = fs::read(path).expect("read");
         assert_eq!(bytes[..base.len()], base);
-        let mut unpacked = String::new();
-        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut unpacked).expect("gzip");
-        assert_eq!(unpacked.matches("btf bytes").count(), 5, "init, the programs and the BTF are that file here");
+        assert_eq!(count(&bytes, "btf bytes"), 5, "init, the programs and the BTF are that file here");
+        assert_eq!(count(&bytes, "TRAILER!!!"), 3);
         let path = library.to_str().expect("a path").trim_start_matches('/');
-        assert!(unpacked.contains(&format!("{path}\0")) && unpacked.contains("/lib/deep\0"));
-        assert_eq!(unpacked.matches("TRAILER!!!").count(), 2);
-        assert!(unpacked.contains("vmlinux.btf\0"));
+        assert_eq!((count(&bytes, &format!("{path}\0")), count(&bytes, "/lib/deep\0")), (1, 1));
+        assert_eq!(count(&bytes, "vmlinux.btf\0"), 1);
+    }
+
+    #[test]
+    fn equal_archives_share_a_file_until_nobody_uses_it() {
+        let directory = tempfile::tempdir().expect("directory");
+        let work = directory.path();
+        let one = keep(work, b"one", None).expect("kept");
+        assert_eq!(keep(work, b"one", None).as_ref(), Ok(&one));
+        assert_ne!(keep(work, b"two", None).expect("kept"), one);
+        // A file that was cut short is written again.
+        fs::write(&one, b"o").expect("write");
+        keep(work, b"one", None).expect("kept");
+        assert_eq!(fs::read(&one).expect("read"), b"one");
+        let old = SystemTime::now() - KEPT - Duration::from_secs(60);
+        File::options().write(true).open(&one).and_then(|file| file.set_modified(old)).expect("aged");
+        remove_old(work);
+        assert!(!one.exists());
+        assert_eq!(fs::read_dir(work.join("initramfs")).expect("read").count(), 1);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let error = keep(Path::new("/proc/none"), b"x", None).expect_err("no such place");
+        assert!(error.starts_with("write /proc/none/initramfs/"), "{error}");
     }
 }

@@ -2,24 +2,28 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::guest::cases;
 use crate::kernels::{Image, KERNELS, Kernel};
 
 use super::boot::Plan;
 use super::build;
+use super::bundle::Bundle;
 use super::cli::{AccelChoice, Cli};
 use super::image::{BootImage, Store};
 use super::initramfs;
 use super::machine::{self, Accel};
+use super::readme;
 use super::report;
-use super::results::{BROKEN, KernelResult, Results, USAGE};
+use super::results::{BROKEN, FAILED, KernelResult, Results, USAGE};
 use super::sources::{self, Mirror};
 
 /// Why the run ended before it had results.
@@ -30,6 +34,9 @@ pub struct Stop {
     /// What to tell the user.
     pub message: String,
 }
+
+/// How long a guest may go without an event: a case has a limit of 60 s of its own, which is the guest's to keep.
+const SILENCE: Duration = Duration::from_secs(180);
 
 fn broken(message: String) -> Stop {
     Stop { code: BROKEN, message }
@@ -45,7 +52,7 @@ fn usage(message: String) -> Stop {
 /// A wrong command line, or machinery that is missing altogether.
 pub fn run(cli: &Cli) -> Result<u8, Stop> {
     // In one place whatever cargo's target directory is: images outlive the choice of a profile, and CI collects results.
-    let work = build::workspace().join("target/vm");
+    let work = cli.work.clone().unwrap_or_else(|| build::workspace().join("target/vm"));
     let mirror = match &cli.mirror {
         Some(uri) => Some(Mirror::at(uri)),
         None => Mirror::among(&sources::read(Path::new("/etc/apt"))),
@@ -53,7 +60,7 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
     let store = Store::new(&work, mirror, cli.refresh);
     let lines = cli.lines().map_err(usage)?;
     if cli.list {
-        print!("{}", list(&work));
+        print!("{}", if cli.json { list_json(&work) } else { list(&work) });
         return Ok(0);
     }
     let selected = cases::selected(&cli.filter);
@@ -67,8 +74,11 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
     if cli.fetch {
         return Ok(fetch(&store, &lines));
     }
+    fs::create_dir_all(&work).map_err(|error| broken(format!("create {}: {error}", work.display())))?;
     let order = unique_names(cli, &lines)?;
+    let bundle = if cli.run.is_empty() { None } else { Some(Bundle::new(&cli.run, &cli.extras).map_err(usage)?) };
     machine::check().map_err(broken)?;
+    initramfs::remove_old(&work);
 
     let mut kernels = thread::scope(|scope| {
         let (images, queue) = channel();
@@ -83,13 +93,26 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             }
             drop(images);
         });
-        let binaries = build::build(cli.bpfkit.as_deref()).map_err(broken)?;
+        let (initramfs, cases) = match &bundle {
+            Some(bundle) => {
+                let guest = build::guest().map_err(broken)?;
+                (initramfs::of_program(&guest, &bundle.archive()), vec![bundle.program.case.clone()])
+            }
+            None => {
+                let binaries = build::build(cli.bpfkit.as_deref()).map_err(broken)?;
+                (initramfs::of_cases(&binaries), selected.iter().map(|&name| name.to_owned()).collect())
+            }
+        };
+        let initramfs = initramfs.map_err(broken)?;
+        let timeout = Duration::from_secs(cli.timeout);
         let plan = Plan {
-            initramfs: initramfs::base(&binaries).map_err(broken)?,
+            initramfs,
             work: work.clone(),
-            cases: selected,
+            cases,
             filter: cli.filter.clone(),
-            timeout: Duration::from_secs(cli.timeout),
+            timeout,
+            // A program may be silent as long as it likes; a case is over sooner.
+            silence: if bundle.is_some() { timeout } else { SILENCE },
             smp: cli.smp,
             memory: cli.memory.clone(),
             append: cli.append.clone(),
@@ -102,12 +125,16 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
     kernels.sort_by_key(|kernel| order.get(&kernel.name));
     let results = Results::new(kernels);
     report::write(&work, &results).map_err(broken)?;
-    print!("{}", report::terminal(&results));
+    print!("{}", report::terminal(&results, cli.table));
     if results.booted() < cli.min_kernels {
         eprintln!("cargo vm: {} kernels were booted, at least {} were to be", results.booted(), cli.min_kernels);
     }
+    let stale =
+        if cli.check_readme { readme::check(&build::workspace(), &results).map_err(broken)? } else { Vec::new() };
+    stale.iter().for_each(|line| eprintln!("README.md: {line}"));
     println!("{}", results.totals);
-    Ok(results.exit_code(cli.min_kernels))
+    let code = results.exit_code(cli.min_kernels);
+    Ok(if code == 0 && !stale.is_empty() { FAILED } else { code })
 }
 
 /// Boots what comes out of the queue, `jobs` at a time.
@@ -166,17 +193,79 @@ fn fetch(store: &Store, lines: &[&Kernel]) -> u8 {
     code
 }
 
+/// A kernel of the list, as `--list --json` gives it.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    /// The package of the image that is here.
+    package: Option<String>,
+    /// The suites of Debian that have it; none for one to be brought.
+    suites: &'static [&'static str],
+}
+
+fn listed(work: &Path) -> Vec<Listed> {
+    let package = |kernel: &Kernel| fs::read_to_string(work.join("kernels").join(kernel.name).join("package")).ok();
+    let suites = |kernel: &Kernel| match kernel.image {
+        Image::Debian { suites, .. } => suites,
+        Image::BringYourOwn => &[],
+    };
+    KERNELS
+        .iter()
+        .map(|kernel| Listed { name: kernel.name, package: package(kernel), suites: suites(kernel) })
+        .collect()
+}
+
 /// The list of kernels, with what is already here.
 fn list(work: &Path) -> String {
     let mut text = String::new();
-    for kernel in KERNELS {
-        let package: PathBuf = work.join("kernels").join(kernel.name).join("package");
-        let origin = match (kernel.image, fs::read_to_string(package)) {
-            (_, Ok(package)) => package,
-            (Image::Debian { suites, .. }, Err(_)) => format!("from Debian's {}", suites.join(", ")),
-            (Image::BringYourOwn, Err(_)) => "bring your own: --kernel PATH[,btf=FILE]".to_owned(),
+    for kernel in listed(work) {
+        let origin = match kernel.package {
+            Some(package) => package,
+            None if kernel.suites.is_empty() => "bring your own: --kernel PATH[,btf=FILE]".to_owned(),
+            None => format!("from Debian's {}", kernel.suites.join(", ")),
         };
         text.push_str(&format!("{:<8} {origin}\n", kernel.name));
     }
     text
+}
+
+/// The same in one line of JSON, whose `bootable` is what a matrix of jobs wants.
+fn list_json(work: &Path) -> String {
+    let kernels = listed(work);
+    let bootable: Vec<&str> =
+        kernels.iter().filter(|kernel| !kernel.suites.is_empty()).map(|kernel| kernel.name).collect();
+    format!("{}\n", serde_json::json!({ "bootable": bootable, "kernels": kernels }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_tells_what_can_be_booted_and_what_must_be_brought() {
+        let directory = tempfile::tempdir().expect("directory");
+        let here = directory.path().join("kernels/6.12");
+        fs::create_dir_all(&here).expect("create");
+        fs::write(here.join("package"), "linux-image-6.12.1 (trixie)").expect("write");
+        let text = list(directory.path());
+        assert!(text.contains("6.12     linux-image-6.12.1 (trixie)\n"), "{text}");
+        assert!(text.contains("4.18     bring your own"), "{text}");
+        assert!(text.contains("5.10     from Debian's bullseye-security"), "{text}");
+        let line = list_json(directory.path());
+        assert_eq!(line.matches('\n').count(), 1, "it fits a line of a job's output");
+        let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let bootable = json["bootable"].as_array().expect("names");
+        assert!(bootable.contains(&"7.3-rc".into()) && !bootable.contains(&"4.18".into()), "{line}");
+        let find =
+            |name: &str| json["kernels"].as_array().expect("kernels").iter().find(|kernel| kernel["name"] == name);
+        assert_eq!(find("6.12").expect("6.12")["package"], "linux-image-6.12.1 (trixie)");
+        assert_eq!(find("4.18").expect("4.18")["suites"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn the_public_forge_takes_its_jobs_from_the_list() {
+        let workflow = include_str!("../../../.github/workflows/ci.yml");
+        assert!(workflow.contains("cargo vm --list --json"), "{workflow}");
+        assert!(workflow.contains("kernel: ${{ fromJSON(needs.list.outputs.list).bootable }}"), "{workflow}");
+    }
 }

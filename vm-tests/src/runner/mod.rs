@@ -3,18 +3,23 @@
 mod apt;
 mod boot;
 pub mod build;
+mod bundle;
 mod cli;
+mod clock;
 mod cpio;
+mod elf;
 mod image;
 mod initramfs;
 mod machine;
 mod matrix;
 mod pattern;
 mod progress;
+mod readme;
 mod report;
 mod results;
 mod sources;
 mod tail;
+mod tree;
 
 use std::process::ExitCode;
 

@@ -11,8 +11,12 @@ pub struct Progress {
     running: Option<String>,
     release: Option<String>,
     notes: Vec<String>,
+    output: String,
     done: bool,
 }
+
+/// How much output is kept for the results; a log has all of it.
+const OUTPUT: usize = 1 << 20;
 
 /// How a VM ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub enum End {
     Exited(String),
     /// The runner ended it, after this many seconds.
     TimedOut(u64),
+    /// The runner ended it, because there was no event for this many seconds.
+    Silent(u64),
 }
 
 impl Progress {
@@ -36,6 +42,7 @@ impl Progress {
             running: None,
             release: None,
             notes: Vec::new(),
+            output: String::new(),
             done: false,
         }
     }
@@ -55,6 +62,8 @@ impl Progress {
                     None => self.cases.push(CaseResult { name: case, outcome, millis }),
                 }
             }
+            Event::Output { text, .. } if self.output.len() + text.len() <= OUTPUT => self.output.push_str(&text),
+            Event::Output { .. } => {}
             Event::Done => self.done = true,
         }
     }
@@ -74,20 +83,24 @@ impl Progress {
     pub fn finish(mut self, end: &End) -> Finished {
         let status = match end {
             _ if self.done => Status::Ran,
-            End::TimedOut(seconds) if self.release.is_none() => {
+            End::TimedOut(seconds) | End::Silent(seconds) if self.release.is_none() => {
                 Status::Broken(format!("the guest did not answer within {seconds} s"))
             }
-            End::TimedOut(seconds) => {
+            End::TimedOut(seconds) | End::Silent(seconds) => {
+                let stopped = match end {
+                    End::Silent(_) => format!("the VM was stopped after it had said nothing for {seconds} s"),
+                    _ => format!("the VM was stopped after {seconds} s"),
+                };
                 let running = self.running.take();
                 if let Some(name) = &running {
                     self.event(Event::Finish {
                         case: name.clone(),
-                        outcome: Outcome::Fail(format!("still running when the VM was stopped after {seconds} s")),
+                        outcome: Outcome::Fail(format!("still running when {stopped}")),
                         millis: 0,
                     });
                 }
                 let during = running.map_or(String::new(), |name| format!(" during {name}"));
-                self.not_run(&format!("the VM was stopped after {seconds} s{during}"));
+                self.not_run(&format!("{stopped}{during}"));
                 Status::Ran
             }
             End::Exited(reason) if self.release.is_none() => {
@@ -101,7 +114,7 @@ impl Progress {
         if let Status::Broken(reason) = &status {
             self.not_run(reason);
         }
-        Finished { status, release: self.release, notes: self.notes, cases: self.cases }
+        Finished { status, release: self.release, notes: self.notes, output: self.output, cases: self.cases }
     }
 
     fn not_run(&mut self, reason: &str) {
@@ -122,6 +135,8 @@ pub struct Finished {
     pub release: Option<String>,
     /// What it could not set up.
     pub notes: Vec<String>,
+    /// What the program of `--run` wrote.
+    pub output: String,
     /// Every expected case, in order.
     pub cases: Vec<CaseResult>,
 }
@@ -161,6 +176,20 @@ mod tests {
         assert_eq!(finished.status, Status::Ran);
         assert_eq!(words(&finished), ["pass", "fail", "not run"]);
         assert_eq!(finished.cases[2].outcome.reason(), Some("the VM was stopped after 60 s during a::two"));
+    }
+
+    #[test]
+    fn a_silent_guest_fails_the_running_case_as_a_hang_does() {
+        let finished = started(&[Event::Start { case: "a::one".into() }]).finish(&End::Silent(200));
+        assert_eq!(words(&finished), ["fail", "not run", "not run"]);
+        assert!(finished.cases[0].outcome.reason().is_some_and(|why| why.contains("said nothing for 200 s")));
+    }
+
+    #[test]
+    fn output_is_kept_up_to_a_limit() {
+        let output = |text: &str| Event::Output { error: false, text: text.to_owned() };
+        let finished = started(&[output("a\n"), output("b"), output(&"x".repeat(OUTPUT)), Event::Done]);
+        assert_eq!(finished.finish(&End::Exited(String::new())).output, "a\nb");
     }
 
     #[test]

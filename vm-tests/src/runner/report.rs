@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::protocol::Outcome;
 
-use super::results::{KernelResult, Results, Status};
+use super::results::{CaseResult, KernelResult, Results, Status};
 
 /// Writes `results.md`, `results.json` and `junit.xml` into `directory`.
 ///
@@ -45,10 +45,10 @@ pub fn line(kernel: &KernelResult) -> String {
     }
 }
 
-/// The table of areas and kernels, then every skip and failure with its reason and the kernels it has in common.
-pub fn terminal(results: &Results) -> String {
+/// The table of areas and kernels, or of cases and kernels when `all` is to be seen, then every skip and failure with its reason and the kernels it has in common.
+pub fn terminal(results: &Results, all: bool) -> String {
     let mut text = String::new();
-    table(results, &mut text);
+    table(results, all, &mut text);
     for word in ["skip", "fail"] {
         for ((case, reason), kernels) in by_reason(results, word) {
             let _ = writeln!(text, "{word} {case} on {}: {}", kernels.join(", "), reason.replace('\n', "\n    "));
@@ -79,33 +79,36 @@ fn not_run(kernel: &KernelResult, text: &mut String) {
     }
 }
 
-/// One row an area, one column a kernel that has cases: `12` passed, `11+1s` one skipped, `10+2F` two failed.
-fn table(results: &Results, text: &mut String) {
+/// One column a kernel that has cases, one row an area or a case: `12` passed, `11+1s` one skipped, `10+2F` two failed. A row of
+/// one case has its word.
+fn table(results: &Results, all: bool, text: &mut String) {
     let kernels: Vec<&KernelResult> = results.kernels.iter().filter(|kernel| !kernel.cases.is_empty()).collect();
-    let mut areas: Vec<&str> =
-        kernels.iter().flat_map(|kernel| kernel.cases.iter().map(|case| area(&case.name))).collect();
-    areas.sort_unstable();
-    areas.dedup();
-    if areas.is_empty() {
+    let row_of = |case: &'_ CaseResult| if all { case.name.clone() } else { area(&case.name).to_owned() };
+    let mut rows: Vec<String> = kernels.iter().flat_map(|kernel| kernel.cases.iter().map(row_of)).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    if rows.is_empty() {
         return;
     }
-    let width = areas.iter().map(|area| area.len()).max().unwrap_or(0);
+    let width = rows.iter().map(String::len).max().unwrap_or(0);
     let _ = write!(text, "\n{:width$}", "");
     for kernel in &kernels {
         let _ = write!(text, " {:>8}", kernel.name);
     }
-    for area_name in areas {
-        let _ = write!(text, "\n{area_name:width$}");
+    for row in rows {
+        let _ = write!(text, "\n{row:width$}");
         for kernel in &kernels {
-            let _ = write!(text, " {:>8}", cell(kernel, area_name));
+            let cases = kernel.cases.iter().filter(|case| row_of(case) == row);
+            let cell = if all { cases.map(|case| case.outcome.word()).collect() } else { cell(cases) };
+            let _ = write!(text, " {cell:>8}");
         }
     }
     text.push_str("\n\n");
 }
 
-fn cell(kernel: &KernelResult, wanted: &str) -> String {
+fn cell<'a>(cases: impl Iterator<Item = &'a CaseResult>) -> String {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in kernel.cases.iter().filter(|case| area(&case.name) == wanted) {
+    for case in cases {
         match case.outcome {
             Outcome::Pass => passed += 1,
             Outcome::Skip(_) => skipped += 1,
@@ -122,7 +125,7 @@ fn cell(kernel: &KernelResult, wanted: &str) -> String {
 }
 
 /// `loader` of `loader::kprobe`.
-fn area(case: &str) -> &str {
+pub(super) fn area(case: &str) -> &str {
     case.split_once("::").map_or(case, |(area, _)| area)
 }
 
@@ -150,12 +153,14 @@ mod tests {
             kernel("5.10", Status::Ran, &outcomes),
             KernelResult::unavailable("6.6", "gone".into()),
         ]);
-        let text = terminal(&results);
+        let text = terminal(&results, false);
         assert!(text.contains("\n          5.4     5.10\narea  1+1s+1F  1+1s+1F\n"), "{text}");
+        let full = terminal(&results, true);
+        assert!(full.contains("\narea::case0     pass     pass\narea::case1     skip     skip\n"), "{full}");
         assert!(text.contains("skip area::case1 on 5.4, 5.10: no BTF\n"), "{text}");
         assert!(text.contains("fail area::case2 on 5.4, 5.10: one\n    two\n"), "{text}");
         let hung = kernel("5.4", Status::Ran, &[Outcome::NotRun("hang".into()), Outcome::NotRun("hang".into())]);
-        assert!(terminal(&Results::new(vec![hung])).contains("fail: 2 cases were not run on 5.4: hang\n"));
+        assert!(terminal(&Results::new(vec![hung]), false).contains("fail: 2 cases were not run on 5.4: hang\n"));
         assert!(line(&results.kernels[2]).contains("unavailable: gone"));
         assert!(line(&results.kernels[0]).contains("1 passed, 1 failed, 1 skipped"));
     }

@@ -40,12 +40,17 @@ pub struct KernelResult {
     /// What became of it.
     #[serde(flatten)]
     pub status: Status,
+    /// When it was started, in UTC: `2026-01-31T12:00:00Z`. Empty for a kernel that was not.
+    pub started: String,
     /// Seconds until the guest answered.
     pub boot_seconds: f64,
     /// Seconds in all.
     pub seconds: f64,
     /// What the guest could not set up.
     pub notes: Vec<String>,
+    /// What the program of `--run` wrote, up to 1 MiB.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub output: String,
     /// The last lines of the console, for a broken kernel.
     pub console: Vec<String>,
     /// Every selected case.
@@ -60,9 +65,11 @@ impl KernelResult {
             origin: String::new(),
             release: None,
             status: Status::Unavailable(reason),
+            started: String::new(),
             boot_seconds: 0.0,
             seconds: 0.0,
             notes: Vec::new(),
+            output: String::new(),
             console: Vec::new(),
             cases: Vec::new(),
         }
@@ -107,12 +114,16 @@ impl std::fmt::Display for Totals {
 /// The whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {
+    /// The version of this format, which changes when a reader must.
+    pub format: u32,
     /// Over all kernels.
     pub totals: Totals,
     /// In the order of the list.
     pub kernels: Vec<KernelResult>,
 }
 
+/// The version of `results.json` that `results.schema.json` describes.
+pub const FORMAT: u32 = 1;
 /// The exit code for a failing case.
 pub const FAILED: u8 = 1;
 /// The exit code for a wrong command line.
@@ -128,7 +139,7 @@ impl Results {
             failed: sum.failed + one.failed,
             skipped: sum.skipped + one.skipped,
         });
-        Results { totals, kernels }
+        Results { format: FORMAT, totals, kernels }
     }
 
     /// How many kernels were booted.
