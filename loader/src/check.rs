@@ -3,11 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 
-use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, list};
+use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, Version, list};
 
 use crate::feature::Feature;
 use crate::flow::{Flaw, Flow};
 use crate::linked::Linked;
+use crate::prog::Attach;
 use crate::stack::{self, Overflow};
 use crate::target::Target;
 
@@ -38,6 +39,11 @@ impl fmt::Display for Violation {
 const MOST_INSNS: usize = 4096;
 /// MAX_BPF_STACK, of each function.
 const STACK: i32 = 512;
+/// The most that a program at a uprobe may have on its stack from Linux 6.13 on, where one that has more is given a stack for each CPU
+/// (BPF_PRIV_STACK_MIN_SIZE is 64, in steps of 16). It shares that with the same program of another task, which may preempt it there.
+const UPROBE_STACK: u32 = 48;
+/// The first kernel with such stacks.
+const PRIVATE_STACK: Version = Version::new(6, 13);
 
 pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violation>> {
     let insns = linked.insns();
@@ -89,6 +95,18 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
         }
         Overflow::Frames(slot) => violation(slot, "more than 8 functions would be under way".to_owned()),
     })?;
+    let is_user = matches!(linked.spec().attach, Attach::Uprobe { .. } | Attach::Uretprobe { .. });
+    if is_user && target.version() >= PRIVATE_STACK {
+        for function in &functions {
+            let bytes = stack::bytes(&insns[function.clone()]);
+            if bytes > UPROBE_STACK {
+                let rule = format!(
+                    "{bytes} bytes of stack are more than the {UPROBE_STACK} that a task has for itself at a uprobe from Linux {PRIVATE_STACK} on"
+                );
+                return Err(violation(function.start, rule));
+            }
+        }
+    }
     for function in functions {
         match Flow::of(insns, function) {
             Ok(Flow { loop_at: Some((slot, start)) }) if !target.has(Feature::BoundedLoops) => {
@@ -147,8 +165,8 @@ fn bytes(code: Opcode) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attach, ProgSpec};
-    use bpfkit_asm::{Asm, Helper, JmpOp, JumpTo, Mem, Reg, Size, Version, WReg};
+    use crate::ProgSpec;
+    use bpfkit_asm::{Asm, Helper, JmpOp, JumpTo, Mem, Reg, Size, WReg};
 
     /// What breaks the rules of a kernel in a program of `make`.
     fn broken(minor: u16, make: impl FnOnce(&mut Asm)) -> Option<String> {
@@ -191,6 +209,33 @@ mod tests {
         assert_eq!((broken(10, store(-8)), broken(10, store(-512))), (None, None));
         for off in [-4, 0, -520] {
             assert!(broken(10, store(off)).unwrap().contains("512 bytes of stack"), "{off}");
+        }
+    }
+
+    /// At a uprobe, by a store and by an address that a helper is given.
+    #[test]
+    fn a_program_that_can_be_preempted_has_a_stack_of_its_own() {
+        let check = |version: Version, attach: Attach, depth: i32, by_address: bool| {
+            let mut asm = Asm::new();
+            if by_address {
+                asm.mov(Reg::R1, Reg::R10).add(Reg::R1, -depth);
+            } else {
+                asm.store(Size::W, Mem::at(Reg::R10).minus(depth), 0);
+            }
+            asm.mov(Reg::R0, 0).exit();
+            let target = Target::offline(None, version);
+            let linked = ProgSpec::new("rules", attach, asm).unwrap().link(&target).unwrap();
+            linked.check(&target).err().map(|error| error.to_string())
+        };
+        let (old, new) = (Version::new(6, 12), Version::new(6, 13));
+        let uprobe = || Attach::Uretprobe { path: "/bin/true".into(), offset: 1 };
+        let kprobe = || Attach::Kprobe { symbol: "tcp_close".to_owned(), offset: 0 };
+        for by_address in [false, true] {
+            assert_eq!(check(new, uprobe(), 48, by_address), None);
+            assert_eq!(check(old, uprobe(), 64, by_address), None);
+            // Nothing preempts a program at a kprobe.
+            assert_eq!(check(new, kprobe(), 64, by_address), None);
+            assert!(check(new, uprobe(), 52, by_address).unwrap().contains("52 bytes of stack are more than the 48"));
         }
     }
 

@@ -50,9 +50,13 @@ fn follow(
     Ok(())
 }
 
-/// What a function takes: down to the lowest byte that it accesses or takes the address of, rounded up to 32. One that takes
-/// nothing counts as 32 too.
+/// What a function takes, rounded up to 32. One that takes nothing counts as 32 too.
 fn depth(insns: &[Insn]) -> u32 {
+    bytes(insns).max(1).next_multiple_of(32)
+}
+
+/// What a function takes: down to the lowest byte that it accesses or takes the address of.
+pub(crate) fn bytes(insns: &[Insn]) -> u32 {
     let accessed = insns.iter().filter(|insn| {
         let base = match insn.code.class() {
             Class::Ldx => insn.src(),
@@ -68,7 +72,7 @@ fn depth(insns: &[Insn]) -> u32 {
         is_address.then_some(add.imm)
     });
     let lowest = accessed.map(|insn| i32::from(insn.off)).chain(addresses).min().unwrap_or_default();
-    lowest.min(-1).unsigned_abs().next_multiple_of(32)
+    lowest.min(0).unsigned_abs()
 }
 
 #[cfg(test)]

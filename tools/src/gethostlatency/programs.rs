@@ -25,7 +25,6 @@ const SP: i32 = 48;
 const RESULT: i32 = 56;
 /// Bytes of the address that was asked for.
 const ASKED_LENGTH: i32 = 64;
-const REST: i32 = 72;
 /// When a look-up ends, the answer takes the place of what only the end needed to know: its family, which is 0 where there is none,
 /// whether there is one, what was returned; and the first socket address, or of a `struct hostent` the first address.
 const ANSWER: i32 = SP;
@@ -46,12 +45,12 @@ const SOCKADDR_LENGTHS: i32 = 28;
 /// Those of addresses, 4 and 16, likewise.
 const ADDRESS_LENGTHS: i32 = 20;
 
-/// Where the entry keeps its record on the stack, and 8 bytes below it.
-const LOOKUP: i32 = -RECORD;
-const SCRATCH: i32 = LOOKUP - 8;
-/// What the return has on the stack: the thread, a pointer, a structure.
+// What is on the stack: the thread, a pointer or what a fragment needs, a structure. It must not be more than 48 bytes: a program that
+// needs 64 (in steps of 16) has a stack for each CPU from Linux 6.13 on (a76ab5731e32), although it can be preempted by another
+// task's at a uprobe, which then overwrites it. With 24 threads, one look-up in a few hundred got mixed up that way.
 const KEY: i32 = -8;
 const POINTER: i32 = -16;
+const SCRATCH: i32 = POINTER;
 const STRUCT: i32 = -48;
 
 /// Look-ups under way at one time: more are counted as not recorded.
@@ -64,12 +63,13 @@ impl Args {
 
     pub(super) fn maps(&self) -> Vec<MapSpec> {
         let size = self.record_size().unsigned_abs();
-        let mut maps =
-            vec![event::dropped(), MapSpec::perf_event_array("events"), MapSpec::hash("lookups", 8, size, IN_FLIGHT)];
-        if self.all {
-            maps.push(MapSpec::array("blank", size, 1));
-        }
-        maps
+        vec![
+            event::dropped(),
+            MapSpec::perf_event_array("events"),
+            MapSpec::hash("lookups", 8, size, IN_FLIGHT),
+            // What a new record is a copy of: the stack has no room for one.
+            MapSpec::array("blank", size, 1),
+        ]
     }
 
     /// The programs of a function: of its return, and of its entry.
@@ -91,85 +91,58 @@ impl Args {
     fn entry(&self, target: &Target, function: Function) -> Asm {
         let read = Helpers::of(target);
         let mut code = Asm::new();
-        let out = code.named_label("out");
+        let [out, full] = ["out", "full"].map(|name| code.named_label(name));
         code.splice(bpf! {
             r6 = r1;
-            r7 = r10;
-            r7 += LOOKUP;
             call bpf_get_current_pid_tgid;
-            *(u64 *)(r7 + PID_TGID) = r0;
+            *(u64 *)(r10 + KEY) = r0;
             {self.filter.code(target, SCRATCH, out)};
             r8 = *(u64 *)(r6 + ctx.sp);
             {above_return_address(target)};
-            r1 = map[lookups];
-            r2 = r7;                                    // the record begins with its key
-            call bpf_map_lookup_elem;
-            if r0 == 0 goto outermost;
-            r1 = *(u64 *)(r0 + SP);
-            if r1 > r8 goto {out};                      // this call is deeper than the one under way
-        outermost:
-            *(u64 *)(r7 + SP) = r8;
-            {result_place(target, &read, function)};
-            *(u32 *)(r7 + FUNCTION) = {function.number()};
-            *(u64 *)(r7 + REST) = 0;
-            r1 = r7;
-            r1 += COMM;
-            r2 = {event::TASK_COMM_LEN};
-            call bpf_get_current_comm;
-            r3 = *(u64 *)(r6 + ctx.arg1);
-            *(u64 *)(r7 + HOST_POINTER) = r3;
-            {read_host(&read)};
-            {asked_address(&read, function)};
-            call bpf_ktime_get_ns;
-            *(u64 *)(r7 + START) = r0;
-            {self.store(&read, out)};
-        });
-        event::leave(code, out)
-    }
-
-    /// Puts the record at r7 into the map, or counts that there was no room.
-    fn store(&self, read: &Helpers, out: Label) -> Asm {
-        if !self.all {
-            return bpf! {
-                r1 = map[lookups];
-                r2 = r7;
-                r3 = r7;
-                r4 = 0;                                 // BPF_ANY
-                call bpf_map_update_elem;
-                if r0 == 0 goto {out};
-                {event::drop_one(SCRATCH, out)};
-            };
-        }
-        // A record with all answers does not fit the stack, so it is made from a blank one.
-        bpf! {
+            {lookup()};
+            if r0 != 0 goto known;
             *(u32 *)(r10 + SCRATCH) = 0;
             r1 = map[blank];
             r2 = r10;
             r2 += SCRATCH;
             call bpf_map_lookup_elem;
             if r0 == 0 goto {out};
-            r3 = r0;
             r1 = map[lookups];
-            r2 = r7;
+            r2 = r10;
+            r2 += KEY;
+            r3 = r0;
             r4 = 0;                                     // BPF_ANY
             call bpf_map_update_elem;
-            r1 = map[lookups];
-            r2 = r7;
-            call bpf_map_lookup_elem;
-            if r0 == 0 goto full;
-            r1 = r0;
-            r2 = RECORD;
-            r3 = r7;
-            call {read.kernel};
+            {lookup()};
+            if r0 == 0 goto {full};
+        known:
+            r7 = r0;
+            r1 = *(u64 *)(r7 + SP);
+            if r1 > r8 goto {out};                      // this call is deeper than the one under way
+            *(u64 *)(r7 + SP) = r8;
+            {result_place(target, &read, function)};
+            r1 = *(u64 *)(r10 + KEY);
+            *(u64 *)(r7 + PID_TGID) = r1;
+            *(u32 *)(r7 + FUNCTION) = {function.number()};
+            r1 = r7;
+            r1 += COMM;
+            r2 = {event::TASK_COMM_LEN};
+            call bpf_get_current_comm;
+            r3 = *(u64 *)(r6 + ctx.arg1);
+            *(u64 *)(r7 + HOST_POINTER) = r3;
+            {asked(&read, function)};
+            call bpf_ktime_get_ns;
+            *(u64 *)(r7 + START) = r0;
             goto {out};
-        full:
-            {event::drop_one(SCRATCH, out)};
-        }
+        });
+        code.bind(full);
+        code.splice(event::drop_one(SCRATCH, out));
+        event::leave(code, out)
     }
 
     /// At the return: reads the answer into the record of the look-up, and sends it.
     ///
-    /// The record is the thread's own, so no other program writes to it meanwhile; a buffer for each CPU would not do, since these
+    /// The record is the thread's own, so no other program writes to it meanwhile. A buffer for each CPU would not do, since these
     /// programs can be preempted (Linux 6.0).
     fn ret(&self, target: &Target, function: Function) -> Asm {
         let read = Helpers::of(target);
@@ -179,10 +152,7 @@ impl Args {
             r6 = r1;
             call bpf_get_current_pid_tgid;
             *(u64 *)(r10 + KEY) = r0;
-            r1 = map[lookups];
-            r2 = r10;
-            r2 += KEY;
-            call bpf_map_lookup_elem;
+            {lookup()};
             if r0 == 0 goto {out};
             r7 = r0;
             r1 = *(u64 *)(r7 + SP);
@@ -407,19 +377,29 @@ fn read_host(read: &Helpers) -> Asm {
     }
 }
 
-/// Reads the address that was asked for, where it is one, in place of a name; and its length.
-fn asked_address(read: &Helpers, function: Function) -> Asm {
+/// Reads what is asked for, at the user's address in r3, into the record at r7: a name, or an address of the length that the next
+/// argument says.
+fn asked(read: &Helpers, function: Function) -> Asm {
     if !function.is_reverse() {
-        return bpf! { *(u64 *)(r7 + ASKED_LENGTH) = 0; };
+        return read_host(read);
     }
     bpf! {
         r2 = *(u64 *)(r6 + ctx.arg2);
         *(u64 *)(r7 + ASKED_LENGTH) = r2;
         r2 &= ADDRESS_LENGTHS;
-        r3 = *(u64 *)(r6 + ctx.arg1);
         r1 = r7;
         r1 += HOST;
         call {read.user};
+    }
+}
+
+/// The record of this thread, or nothing, in r0.
+fn lookup() -> Asm {
+    bpf! {
+        r1 = map[lookups];
+        r2 = r10;
+        r2 += KEY;
+        call bpf_map_lookup_elem;
     }
 }
 
