@@ -175,19 +175,10 @@ impl Attached {
 
     /// Detaches everything; maps stay. How often the kernel could not run a program.
     ///
-    /// For each uprobe the kernel waits until nobody can be in it any more, up to tens of milliseconds; they wait together.
+    /// For each uprobe the kernel waits until nobody can be in it any more, one after the other: up to tenths of a second.
     pub fn detach(&mut self) -> u64 {
-        const THREADS: usize = 16;
         let missed = Link::missed_by(&self.links);
-        let share = self.links.len().div_ceil(THREADS).max(1);
-        std::thread::scope(|scope| {
-            while self.links.len() > share {
-                let links = self.links.split_off(self.links.len() - share);
-                // Where no thread can be had, the links are dropped here and now.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(links));
-            }
-            self.links.clear();
-        });
+        self.links.clear();
         missed
     }
 }
