@@ -20,10 +20,10 @@
 //!
 //! Flags, columns and widths are those of bcc's tool of this name.
 
-mod event;
 mod print;
 mod proc;
 mod programs;
+mod record;
 
 use std::path::PathBuf;
 
@@ -36,10 +36,10 @@ use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
 use crate::tool::{self, Attached, Tool};
-use crate::{Error, report};
-use event::MOST_ARGS;
+use crate::{Error, event, report};
 use print::Printer;
 use programs::Programs;
+use record::MOST_ARGS;
 
 /// Trace new programs: who runs what, with which arguments
 #[derive(Clone, Debug, clap::Args)]
@@ -147,6 +147,13 @@ fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string())
 }
 
+/// How often programs were not run when they were due.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missed {
+    successes: u64,
+    entries: u64,
+}
+
 impl Args {
     /// The filters that are compiled into the programs.
     fn filter(&self) -> TaskFilter {
@@ -174,6 +181,25 @@ impl Args {
                 Ok(false)
             }
         }
+    }
+
+    /// How often the kernel could not run the programs of successes and of entries; how often each, is said with -v. Without the
+    /// note an exec is shown all the same, and without its end something is left.
+    fn missed(&self, attached: &Attached) -> Missed {
+        let mut missed = Missed::default();
+        for link in &attached.links {
+            let times = link.missed().unwrap_or_default();
+            let name = link.prog().info().map(|info| info.name).unwrap_or_default();
+            match name.as_str() {
+                "exec" => missed.successes += times,
+                "execve" | "execveat" => missed.entries += times,
+                _ => {}
+            }
+            if self.options.verbose && times != 0 {
+                report::say(format_args!("the program `{name}` was not run {times} times when it was due"));
+            }
+        }
+        missed
     }
 
     fn programs_by<'a>(&'a self, target: &'a Target, probe: Probe, typed: bool) -> Programs<'a> {
@@ -206,15 +232,16 @@ impl Tool for Args {
         printer.header(output)?;
         let lost =
             attached.read(&mut session, &self.options, output, |sample, output| printer.print(sample, output))?;
-        let missed = attached.detach();
+        let missed = self.missed(&attached);
+        attached.detach();
         report::count(lost, "execs lost: the ring was full");
-        report::count(crate::event::count_dropped(&attached.maps)?, "execs not recorded: too many were under way");
-        report::count(missed, "execs missed: the kernel could not run a program at that time");
+        report::count(event::count_dropped(&attached.maps)?, "execs not recorded: too many were under way");
+        report::count(missed.successes, "execs missed: the kernel could not run a program at that time");
         let left = attached.maps.get("execs").map_or(0, |execs| execs.keys().filter(Result::is_ok).count());
-        report::count(
-            u64::try_from(left).unwrap_or(u64::MAX),
-            "execs without an end: still under way, or missed there",
-        );
+        // What is kept of an exec whose success was missed is left, too.
+        let left = u64::try_from(left).unwrap_or(u64::MAX).saturating_sub(missed.successes);
+        report::count(left, "execs without an end: still under way, or missed there");
+        report::count(missed.entries, "entries missed: arguments of theirs, or that they failed, may not be shown");
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use bpfkit_loader::Sample;
 use serde::Serialize;
 
-use super::event::{Arg, Event};
+use super::record::{Arg, Event};
 use super::{Args, proc};
 use crate::Error;
 use crate::columns::{Column, Columns};

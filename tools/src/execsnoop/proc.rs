@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::event::{Arg, End, Event};
+use super::record::{Arg, End, Event};
 
 /// The most arguments that interpreters put before those that were asked for.
 const MOST_PUT_BEFORE: usize = 10;

@@ -3,7 +3,7 @@
 use bpfkit_asm::{Asm, Helper, Imm, Label, Mem, Reg, Size, Version, bpf};
 use bpfkit_loader::{Attach, Feature, MapSpec, ProgSpec, SyscallSymbol, Target};
 
-use super::event::{
+use super::record::{
     ARGV, COMM, COUNT, END, EVENT, End, FILENAME, HEADER, HOLES, MNTNS, NAME, NO_PPID, PID, POINTERS, PPID, RET,
     SCRIPT, STRING, STRINGS, UID, USED,
 };
