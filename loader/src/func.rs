@@ -7,8 +7,9 @@ use bpfkit_asm::{Asm, Code, Mem, Reg, Size};
 use bpfkit_btf::{Builder, Kind, TypeId};
 
 use crate::Error;
+use crate::kind::ProgType;
 use crate::map::with_memlock;
-use crate::prog::{Attach, Prog, ProgType};
+use crate::prog::{Attach, Prog};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 
 /// A function of a program.

@@ -8,38 +8,11 @@ use std::path::Path;
 use bpfkit_btf::{Builder, TypeId};
 
 use crate::feature::Feature;
+use crate::kind::MapType;
 use crate::sys::bpf::{self, MapCreate};
 use crate::sys::process;
 use crate::target::Target;
 use crate::{Error, cpus};
-
-/// What kind of map it is: `enum bpf_map_type`. The set is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MapType(pub u32);
-
-#[allow(missing_docs)] // the kernel's names
-impl MapType {
-    pub const HASH: Self = Self(1);
-    pub const ARRAY: Self = Self(2);
-    pub const PERF_EVENT_ARRAY: Self = Self(4);
-    pub const PERCPU_HASH: Self = Self(5);
-    pub const PERCPU_ARRAY: Self = Self(6);
-    pub const CGROUP_ARRAY: Self = Self(8);
-    pub const LRU_HASH: Self = Self(9);
-    pub const LRU_PERCPU_HASH: Self = Self(10);
-    pub const PERCPU_CGROUP_STORAGE: Self = Self(21);
-
-    /// Whether a value has a part for each possible CPU.
-    pub fn is_per_cpu(self) -> bool {
-        // As bpf_map_value_size in kernel/bpf/syscall.c has it.
-        matches!(self, Self::PERCPU_HASH | Self::PERCPU_ARRAY | Self::LRU_PERCPU_HASH | Self::PERCPU_CGROUP_STORAGE)
-    }
-
-    /// Whether the bytes of its values, as system calls copy them, are known here: up to BPF_MAP_TYPE_INSN_ARRAY of Linux 6.19.
-    fn is_known(self) -> bool {
-        (1..=34).contains(&self.0)
-    }
-}
 
 /// A map that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

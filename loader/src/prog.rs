@@ -10,28 +10,13 @@ use bpfkit_btf::{Btf, Kind};
 
 use crate::feature::Feature;
 use crate::func::{CType, Func, Linkage, Place, ProgFunc, Prototype};
+use crate::kind::ProgType;
 use crate::link::Link;
 use crate::linked::Linked;
 use crate::map::Maps;
 use crate::sys::bpf;
 use crate::target::Target;
 use crate::{Error, attach};
-
-/// What kind of program it is: `enum bpf_prog_type`. The set is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProgType(pub u32);
-
-#[allow(missing_docs)] // the kernel's names
-impl ProgType {
-    pub const SOCKET_FILTER: Self = Self(1);
-    pub const KPROBE: Self = Self(2);
-    pub const TRACEPOINT: Self = Self(5);
-    pub const PERF_EVENT: Self = Self(7);
-    pub const RAW_TRACEPOINT: Self = Self(17);
-    pub const TRACING: Self = Self(26);
-    pub const EXT: Self = Self(28);
-    pub const LSM: Self = Self(29);
-}
 
 /// Where a program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]

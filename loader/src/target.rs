@@ -11,7 +11,7 @@ use crate::calibrate::{Layout, calibrate};
 use crate::ctx::Arch;
 use crate::error::{Tried, chain};
 use crate::feature::{Feature, Known};
-use crate::prog::ProgType;
+use crate::kind::ProgType;
 use crate::sys::map::map_file;
 use crate::tracefs::{Format, Tracefs};
 use crate::{Error, kernel, probe};

@@ -8,8 +8,9 @@ use super::{load, plain};
 use crate::ctx::Arch;
 use crate::feature::Feature;
 use crate::func::{CType, Linkage, ProgFunc, Prototype};
+use crate::kind::ProgType;
 use crate::map::{Maps, with_memlock};
-use crate::prog::{Attach, Prog, ProgSpec, ProgType};
+use crate::prog::{Attach, Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
 

@@ -4,7 +4,7 @@ use bpfkit_asm::{AluOp, Asm, Helper, Mem, Reg, Size, Source};
 
 use super::arg::{Arg, Place};
 use super::register::Register;
-use crate::prog::ProgType;
+use crate::kind::ProgType;
 use crate::target::Target;
 
 /// As [`super::Usdt::read_arg`] says. Listings quote `text`, as other instructions are quoted with their source.
