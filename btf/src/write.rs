@@ -109,6 +109,34 @@ impl Builder {
         self.ty(Kind::FUNC, name, 1, proto.0, &[])
     }
 
+    /// A floating-point number of so many bytes.
+    pub fn float(&mut self, name: &str, size: u32) -> TypeId {
+        self.ty(Kind::FLOAT, name, 0, size, &[])
+    }
+
+    /// An attribute of a type, which stands between a pointer and what it points to.
+    pub fn type_tag(&mut self, tag: &str, of: TypeId) -> TypeId {
+        self.ty(Kind::TYPE_TAG, tag, 0, of.0, &[])
+    }
+
+    /// An attribute of a declaration as a whole.
+    pub fn decl_tag(&mut self, tag: &str, of: TypeId) -> TypeId {
+        self.ty(Kind::DECL_TAG, tag, 0, of.0, &[u32::MAX])
+    }
+
+    /// An enumeration of 64-bit values.
+    pub fn enum64(&mut self, name: &str, values: &[(&str, u64)]) -> TypeId {
+        let tail: Vec<u32> = values
+            .iter()
+            .flat_map(|&(name, value)| {
+                let [low, high] =
+                    [value & u64::from(u32::MAX), value >> 32].map(|half| u32::try_from(half).unwrap_or(0));
+                [self.string(name), low, high]
+            })
+            .collect();
+        self.ty(Kind::ENUM64, name, values.len(), 8, &tail)
+    }
+
     /// The blob.
     pub fn finish(&self) -> Vec<u8> {
         let types = u32::try_from(self.types.len() * 4).unwrap_or(u32::MAX);

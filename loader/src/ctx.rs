@@ -21,6 +21,15 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// What the compiler and `uname -m` call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Riscv64 => "riscv64",
+        }
+    }
+
     /// The machine that this runs on.
     ///
     /// # Errors

@@ -38,29 +38,107 @@ macro_rules! features {
 features! {
     Kprobes "kprobes" "kprobes" 4 . 1;
     KprobePmu "kprobe-pmu" "kprobes by perf_event_open" 4 . 17;
+    KprobeTracefs "kprobe-tracefs" "kprobes by kprobe_events in tracefs" 4 . 1;
+    KprobeMulti "kprobe-multi" "one link for many kprobes" 5 . 18;
+    KprobeSession "kprobe-session" "one program at entry and return of functions" 6 . 10;
     UprobePmu "uprobe-pmu" "uprobes by perf_event_open" 4 . 17;
     UprobeRefCtr "uprobe-ref-ctr" "uprobes that count in a program's semaphore" 4 . 20;
-    ProgBtf "prog-btf" "types and source lines of programs" 5 . 0;
-    Jmp32 "jmp32" "32-bit comparisons" 5 . 1;
-    LargePrograms "large-programs" "programs of more than 4,096 instructions" 5 . 2;
-    MapValue "map-value" "addresses of map values" 5 . 2;
-    BoundedLoops "bounded-loops" "bounded loops" 5 . 3;
-    KernelBtf "kernel-btf" "types of its own" 5 . 4;
-    ProbeReadKernel "probe-read-kernel" "bpf_probe_read_kernel" 5 . 5;
+    UprobeTracefs "uprobe-tracefs" "uprobes by uprobe_events in tracefs" 4 . 3;
+    UprobeMulti "uprobe-multi" "one link for many uprobes" 6 . 6;
+    UprobeSession "uprobe-session" "one program at entry and return of users' functions" 6 . 13;
+    Tracepoint "tracepoint" "tracepoints" 4 . 7;
+    RawTracepoint "raw-tracepoint" "raw tracepoints" 4 . 17;
+    TpBtf "tp-btf" "tracepoints whose arguments have types" 5 . 5;
+    PerfEvent "perf-event" "clocks and counters of perf" 4 . 9;
+    PerfLink "perf-link" "links of perf events" 5 . 15;
     Fentry "fentry" "fentry and fexit" 5 . 5;
     FentryProg "fentry-prog" "fentry and fexit on BPF programs" 5 . 5;
-    TpBtf "tp-btf" "tracepoints whose arguments have types" 5 . 5;
-    GlobalFunc "global-func" "global functions" 5 . 6;
+    TracingLink "tracing-link" "fentry by BPF_LINK_CREATE" 5 . 19;
     Freplace "freplace" "programs that replace a function of another" 5 . 6;
     FmodRet "fmod-ret" "programs that return in a kernel function's place" 5 . 7;
     Lsm "lsm" "programs at the hooks of security modules" 5 . 7;
-    TracingLink "tracing-link" "fentry by BPF_LINK_CREATE" 5 . 19;
+    Iter "iter" "programs that read the kernel's lists" 5 . 8;
+    Sleepable "sleepable" "programs that may sleep" 5 . 10;
+    ProbeReadKernel "probe-read-kernel" "bpf_probe_read_kernel" 5 . 5;
+    Jmp32 "jmp32" "32-bit comparisons" 5 . 1;
+    MapValue "map-value" "addresses of map values" 5 . 2;
+    BoundedLoops "bounded-loops" "bounded loops" 5 . 3;
     AtomicFetch "atomic-fetch" "fetching atomics" 5 . 12;
     FuncPointer "func-pointer" "addresses of functions" 5 . 13;
     Kfunc "kfunc" "kernel function calls" 5 . 13;
     IsaV4 "isa-v4" "the instructions of ISA version 4" 6 . 6;
     MayGoto "may-goto" "may_goto" 6 . 9;
     LoadAcquire "load-acquire" "ordered loads and stores" 6 . 15;
+    LargePrograms "large-programs" "programs of more than 4,096 instructions" 5 . 2;
+    LargeLogs "large-logs" "verifier logs of 16 MiB and more" 5 . 2;
+    RotatingLogs "rotating-logs" "verifier logs that keep their end" 6 . 4;
+    CgroupMemory "cgroup-memory" "memory charged to the cgroup, not to RLIMIT_MEMLOCK" 5 . 11;
+    KernelBtf "kernel-btf" "types of its own" 5 . 4;
+    MapNames "map-names" "names of maps" 4 . 15;
+    MapBtf "map-btf" "types of keys and values of maps" 4 . 18;
+    ProgBtf "prog-btf" "types and source lines of programs" 5 . 0;
+    FuncInfo "func-info" "functions of programs by their types" 5 . 0;
+    LineInfo "line-info" "source lines of programs" 5 . 0;
+    GlobalFunc "global-func" "global functions" 5 . 6;
+    BtfFloat "btf-float" "BTF_KIND_FLOAT" 5 . 13;
+    BtfDeclTag "btf-decl-tag" "BTF_KIND_DECL_TAG" 5 . 16;
+    BtfTypeTag "btf-type-tag" "BTF_KIND_TYPE_TAG" 5 . 17;
+    BtfEnum64 "btf-enum64" "BTF_KIND_ENUM64" 6 . 0;
+    MapFreeze "map-freeze" "BPF_MAP_FREEZE" 5 . 2;
+    MapBatch "map-batch" "elements of maps by the batch" 5 . 6;
+    EnableStats "enable-stats" "BPF_ENABLE_STATS" 5 . 8;
+}
+
+/// What features are about, as a report groups them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Group {
+    /// Places for programs, and ways to put them there.
+    Attach,
+    /// What programs are made of.
+    Isa,
+    /// How large things may be, and who pays for them.
+    Limits,
+    /// Types.
+    Btf,
+    /// Commands of bpf(2).
+    Commands,
+}
+
+impl Group {
+    /// Every group, in the order of a report.
+    pub const ALL: &'static [Self] = &[Self::Attach, Self::Isa, Self::Limits, Self::Btf, Self::Commands];
+
+    /// What JSON calls it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Attach => "attach",
+            Self::Isa => "isa",
+            Self::Limits => "limits",
+            Self::Btf => "btf",
+            Self::Commands => "commands",
+        }
+    }
+}
+
+impl Feature {
+    /// What it is about.
+    pub fn group(self) -> Group {
+        use Feature::*;
+        match self {
+            Kprobes | KprobePmu | KprobeTracefs | KprobeMulti | KprobeSession | UprobePmu | UprobeRefCtr
+            | UprobeTracefs | UprobeMulti | UprobeSession | Tracepoint | RawTracepoint | TpBtf | PerfEvent
+            | PerfLink | Fentry | FentryProg | TracingLink | Freplace | FmodRet | Lsm | Iter | Sleepable => {
+                Group::Attach
+            }
+            ProbeReadKernel | Jmp32 | MapValue | BoundedLoops | AtomicFetch | FuncPointer | Kfunc | IsaV4 | MayGoto
+            | LoadAcquire => Group::Isa,
+            LargePrograms | LargeLogs | RotatingLogs | CgroupMemory => Group::Limits,
+            KernelBtf | MapNames | MapBtf | ProgBtf | FuncInfo | LineInfo | GlobalFunc | BtfFloat | BtfDeclTag
+            | BtfTypeTag | BtfEnum64 => Group::Btf,
+            MapFreeze | MapBatch | EnableStats => Group::Commands,
+        }
+    }
 }
 
 impl fmt::Display for Feature {

@@ -4,6 +4,7 @@
 //! depend on. [`ProgSpec::link`] joins the two without touching a kernel; only `create`, `load`, `attach` and `open` do.
 #![deny(unsafe_code)]
 
+mod answer;
 mod attach;
 mod calibrate;
 mod check;
@@ -37,12 +38,13 @@ mod tracefs;
 pub mod usdt;
 mod verifier;
 
+pub use answer::Answer;
 pub use check::Violation;
 pub use cpus::{online as online_cpus, possible as possible_cpus};
 pub use ctx::Arch;
 pub use elf::{Elf, FileId, Symbol};
 pub use error::{Error, Tried};
-pub use feature::{Feature, Known};
+pub use feature::{Feature, Group, Known};
 pub use func::{CType, Func, Linkage, ProgFunc, Prototype};
 pub use inventory::Inventory;
 pub use kind::{MapType, ProgType};

@@ -1,6 +1,10 @@
 //! Asking the running kernel what it has, by trying.
 
+mod attach;
+pub(crate) mod kind;
+pub(crate) mod map;
 mod tracing;
+mod types;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -18,7 +22,6 @@ use crate::target::Target;
 pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
     let pmu = |name: &str| Path::new("/sys/bus/event_source/devices").join(name).join("type").exists();
     match feature {
-        Feature::KernelBtf => Some(Path::new("/sys/kernel/btf/vmlinux").exists()),
         Feature::KprobePmu => Some(pmu("kprobe")),
         Feature::UprobePmu => Some(pmu("uprobe")),
         // A kernel that has them lists where they are set, in a directory that only root can read.
@@ -31,24 +34,43 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         Feature::UprobeRefCtr => Some(Path::new("/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset").exists()),
         Feature::Fentry | Feature::FmodRet | Feature::Lsm | Feature::TpBtf => tracing::kernel(feature, target),
         Feature::FentryProg | Feature::Freplace => tracing::program(feature, target),
-        Feature::ProgBtf => prog_btf(false),
-        Feature::GlobalFunc => prog_btf(true),
+        Feature::KprobeTracefs
+        | Feature::KprobeMulti
+        | Feature::KprobeSession
+        | Feature::UprobeTracefs
+        | Feature::UprobeMulti
+        | Feature::UprobeSession
+        | Feature::Tracepoint
+        | Feature::RawTracepoint
+        | Feature::PerfEvent
+        | Feature::PerfLink
+        | Feature::TracingLink
+        | Feature::Iter
+        | Feature::Sleepable => attach::feature(feature, target),
+        Feature::KernelBtf
+        | Feature::ProgBtf
+        | Feature::FuncInfo
+        | Feature::LineInfo
+        | Feature::GlobalFunc
+        | Feature::BtfFloat
+        | Feature::BtfDeclTag
+        | Feature::BtfTypeTag
+        | Feature::BtfEnum64 => types::feature(feature),
+        Feature::MapNames | Feature::MapBtf | Feature::MapFreeze | Feature::MapBatch | Feature::CgroupMemory => {
+            map::feature(feature, target)
+        }
+        Feature::EnableStats => match bpf::enable_stats() {
+            Ok(_) => Some(true),
+            Err(error) => (error.raw_os_error() != Some(libc::EPERM)).then_some(false),
+        },
+        Feature::LargeLogs => taken(load(ProgType::TRACEPOINT, &plain()?, 1, &mut vec![0; 16 << 20])),
+        // BPF_LOG_FIXED, which asks for a log that does not.
+        Feature::RotatingLogs => taken(load(ProgType::TRACEPOINT, &plain()?, 1 | 8, &mut [0; 4096])),
         Feature::MapValue => map_value(target),
         Feature::FuncPointer => func_pointer(target),
-        // What these need cannot be tried without a function of the kernel; those who use them try by loading and attaching.
-        Feature::Kfunc | Feature::TracingLink => None,
+        Feature::Kfunc => kfunc(target),
         _ => accepts(ProgType::TRACEPOINT, &snippet(feature)?),
     }
-}
-
-/// Whether programs of a type may call a helper; nothing where the verifier did not get as far as the call.
-pub(crate) fn helper(kind: ProgType, helper: Helper) -> Option<bool> {
-    let mut asm = Asm::new();
-    asm.call(helper).mov(Reg::R0, 0).exit();
-    let mut log = vec![0; 4096];
-    let result = load(kind, &insns(asm)?, &mut log);
-    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
-    judge(result.is_ok(), &String::from_utf8_lossy(&log[..end]))
 }
 
 /// What the verifier's words on a program that only calls a helper tell of it. A call that it refuses for its arguments is one
@@ -116,18 +138,25 @@ fn plain() -> Option<Vec<Insn>> {
 
 /// Whether the kernel takes the program; nothing where it does not take the plainest one either.
 fn accepts(kind: ProgType, insns: &[Insn]) -> Option<bool> {
-    if load(kind, insns, &mut []).is_ok() {
-        return Some(true);
-    }
-    load(kind, &plain()?, &mut []).is_ok().then_some(false)
+    taken(load(kind, insns, 0, &mut []))
 }
 
-/// Loads a program, which goes at once. The verifier is asked for its log where there is room for one.
-fn load(kind: ProgType, insns: &[Insn], log: &mut [u8]) -> std::io::Result<()> {
+/// That a load was refused tells something where a plain program is not.
+fn taken(result: std::io::Result<()>) -> Option<bool> {
+    if result.is_ok() { Some(true) } else { may_load() }
+}
+
+/// `Some(false)` where a plain program is taken, so that a refusal has a reason in what is refused.
+pub(crate) fn may_load() -> Option<bool> {
+    load(ProgType::TRACEPOINT, &plain()?, 0, &mut []).is_ok().then_some(false)
+}
+
+/// Loads a program, which goes at once.
+fn load(kind: ProgType, insns: &[Insn], log_level: u32, log: &mut [u8]) -> std::io::Result<()> {
     let insns: Vec<u8> = insns.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
     let attributes = ProgLoad {
         prog_type: kind.0,
-        log_level: u32::from(!log.is_empty()),
+        log_level,
         kern_version: crate::kernel::version_code().unwrap_or_default(),
         ..Default::default()
     };
@@ -156,24 +185,24 @@ fn func_pointer(target: &Target) -> Option<bool> {
     if spec.load(target, &Maps::new()).is_ok() {
         return Some(true);
     }
-    load(ProgType::RAW_TRACEPOINT, &plain()?, &mut []).is_ok().then_some(false)
+    may_load()
 }
 
-/// Types of a program: a function without parameters.
-fn prog_btf(is_global: bool) -> Option<bool> {
-    let mut types = bpfkit_btf::Builder::new();
-    let int = types.int("int", 4, true);
-    let proto = types.func_proto(&[], int);
-    if is_global {
-        types.global_func("probe", proto)
-    } else {
-        types.func("probe", proto)
-    };
-    match with_memlock(|| bpf::btf_load(&types.finish())) {
-        Ok(_) => Some(true),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => None,
-        Err(_) => Some(false),
+/// A call of a function of the kernel by the number of its type. Who may call it is another question, so that the verifier's
+/// words tell.
+fn kfunc(target: &Target) -> Option<bool> {
+    let func = target.numbered_btf(Feature::Kfunc).ok()?.find(kind::FUNC, &[bpfkit_btf::Kind::FUNC])?;
+    let mut asm = Asm::new();
+    asm.call_kfunc(kind::FUNC).mov(Reg::R0, 0).exit();
+    let mut insns = insns(asm)?;
+    insns[0].imm = i32::try_from(func.id.0).ok()?;
+    let mut log = vec![0; 4096];
+    if load(ProgType::TRACEPOINT, &insns, 1, &mut log).is_ok() {
+        return Some(true);
     }
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    let log = String::from_utf8_lossy(&log[..end]);
+    if log.contains("calling kernel function") { Some(true) } else { may_load() }
 }
 
 #[cfg(test)]

@@ -187,7 +187,8 @@ impl Target {
         if let Some(&answer) = answers().get(&(kind, helper.0)) {
             return answer;
         }
-        let answer = probe::helper(kind, helper).unwrap_or_else(by_version);
+        let answer =
+            probe::kind::Shape::of(kind, self).ok().and_then(|shape| shape.may_call(helper)).unwrap_or_else(by_version);
         answers().insert((kind, helper.0), answer);
         answer
     }

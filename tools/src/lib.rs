@@ -8,6 +8,7 @@ mod error;
 mod escape;
 mod event;
 pub mod execsnoop;
+pub mod features;
 mod filter;
 mod flow;
 pub mod gethostlatency;

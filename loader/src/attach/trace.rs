@@ -48,7 +48,7 @@ pub(super) fn tracing(prog: Prog) -> Result<Link, Error> {
         };
         Error::privileged(why, error)
     };
-    match bpf::link_create(prog.as_fd(), prog.spec.attach.expected()) {
+    match bpf::link_create(prog.as_fd(), None, prog.spec.attach.expected()) {
         Ok(link) => return Ok(Link::new(prog, vec![link], "BPF_LINK_CREATE", tried)),
         Err(error) => tried.push(super::entry("BPF_LINK_CREATE", &refused(error))),
     }

@@ -4,11 +4,10 @@ use std::os::fd::AsFd;
 
 use bpfkit_asm::Asm;
 
-use super::{load, plain};
+use super::{may_load, plain};
 use crate::ctx::Arch;
 use crate::feature::Feature;
 use crate::func::{CType, Linkage, ProgFunc, Prototype};
-use crate::kind::ProgType;
 use crate::map::{Maps, with_memlock};
 use crate::prog::{Attach, Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
@@ -82,9 +81,4 @@ fn calls(name: &'static str) -> Asm {
 /// Before Linux 6.0 arm64 loads such programs and has no trampolines. Elsewhere loading tells, and costs less than attaching.
 fn attaches(target: &Target, prog: std::os::fd::BorrowedFd<'_>) -> bool {
     target.arch() == Arch::X86_64 || bpf::raw_tracepoint_open(prog, None).is_ok()
-}
-
-/// That a load was refused tells something where a plain program is not.
-fn may_load() -> Option<bool> {
-    load(ProgType::TRACEPOINT, &plain()?, &mut []).is_ok().then_some(false)
 }

@@ -78,6 +78,24 @@ attributes! {
     BtfGetFd = 19, 12 bytes { btf_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_LINK_CREATE
     LinkCreate = 28, 16 bytes { prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, }
+    /// BPF_LINK_CREATE with functions of the kernel
+    LinkKprobes = 28, 48 bytes {
+        prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, multi_flags: u32, count: u32, symbols: u64,
+        addresses: u64, cookies: u64,
+    }
+    /// BPF_LINK_CREATE with places of a file
+    LinkUprobes = 28, 64 bytes {
+        prog_fd: u32, target_fd: u32, attach_type: u32, flags: u32, path: u64, offsets: u64, ref_ctr_offsets: u64,
+        cookies: u64, count: u32, multi_flags: u32, pid: u32, pad: u32,
+    }
+    /// BPF_MAP_FREEZE
+    MapFreeze = 22, 4 bytes { map_fd: u32, }
+    /// BPF_MAP_LOOKUP_BATCH
+    MapBatch = 24, 56 bytes {
+        in_batch: u64, out_batch: u64, keys: u64, values: u64, count: u32, map_fd: u32, elem_flags: u64, flags: u64,
+    }
+    /// BPF_ENABLE_STATS
+    EnableStats = 32, 4 bytes { kind: u32, }
 }
 
 /// `struct bpf_prog_info` as far as Linux 5.0 has it; what an older kernel does not know stays zero.
@@ -340,8 +358,57 @@ fn ids(mut after: impl FnMut(u32) -> io::Result<u32>) -> io::Result<Vec<u32>> {
     }
 }
 
-pub(crate) fn link_create(prog: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
-    bpf_fd(&mut LinkCreate { prog_fd: number(prog), attach_type, ..Default::default() })
+/// `target` is a perf event for programs that belong to one; others know where they belong.
+pub(crate) fn link_create(
+    prog: BorrowedFd<'_>,
+    target: Option<BorrowedFd<'_>>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let target_fd = target.map_or(0, number);
+    bpf_fd(&mut LinkCreate { prog_fd: number(prog), target_fd, attach_type, ..Default::default() })
+}
+
+/// A link to one function of the kernel, by the interface for many.
+pub(crate) fn link_kprobe(prog: BorrowedFd<'_>, attach_type: u32, symbol: &std::ffi::CStr) -> io::Result<OwnedFd> {
+    let names = address(symbol.to_bytes_with_nul()).to_ne_bytes();
+    let symbols = address(&names);
+    bpf_fd(&mut LinkKprobes { prog_fd: number(prog), attach_type, count: 1, symbols, ..Default::default() })
+}
+
+/// A link to one place of a file, by the interface for many.
+pub(crate) fn link_uprobe(
+    prog: BorrowedFd<'_>,
+    attach_type: u32,
+    path: &std::ffi::CStr,
+    offset: u64,
+) -> io::Result<OwnedFd> {
+    let offset = offset.to_ne_bytes();
+    let (path, offsets) = (address(path.to_bytes_with_nul()), address(&offset));
+    bpf_fd(&mut LinkUprobes { prog_fd: number(prog), attach_type, path, offsets, count: 1, ..Default::default() })
+}
+
+/// Takes the right to change the map from system calls.
+pub(crate) fn map_freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(&mut MapFreeze { map_fd: number(map) }).map(drop)
+}
+
+/// The only element of an array whose keys and values have 4 bytes, by the interface for many.
+pub(crate) fn map_lookup_batch(map: BorrowedFd<'_>) -> io::Result<()> {
+    let (mut next, mut key, mut value) = ([0; 4], [0; 4], [0; 4]);
+    bpf(&mut MapBatch {
+        out_batch: address_mut(&mut next),
+        keys: address_mut(&mut key),
+        values: address_mut(&mut value),
+        count: 1,
+        map_fd: number(map),
+        ..Default::default()
+    })
+    .map(drop)
+}
+
+/// Lets the kernel count runs of programs, BPF_STATS_RUN_TIME, until the descriptor is closed.
+pub(crate) fn enable_stats() -> io::Result<OwnedFd> {
+    bpf_fd(&mut EnableStats { kind: 0 })
 }
 
 #[cfg(test)]
@@ -388,7 +455,12 @@ mod tests {
                 map_ids().map(drop),
                 link_ids().map(drop),
                 raw_tracepoint_open(fd, None).map(drop),
-                link_create(fd, 0).map(drop),
+                link_create(fd, None, 0).map(drop),
+                link_kprobe(fd, 0, c"x").map(drop),
+                link_uprobe(fd, 0, c"/none", 0).map(drop),
+                map_freeze(fd),
+                map_lookup_batch(fd),
+                enable_stats().map(drop),
             ];
             for result in results {
                 assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));

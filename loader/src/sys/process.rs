@@ -75,6 +75,24 @@ fn raise(resource: libc::__rlimit_resource_t, most: libc::rlim_t) -> bool {
     })
 }
 
+/// Runs something while no memory may be locked; nothing where the limit cannot be set.
+pub(crate) fn without_memlock<T>(run: impl FnOnce() -> T) -> Option<T> {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to a structure that is borrowed for the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut old) } != 0 {
+        return None;
+    }
+    let none = libc::rlimit { rlim_cur: 0, ..old };
+    // SAFETY: the kernel reads a structure that is borrowed for the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) } != 0 {
+        return None;
+    }
+    let result = run();
+    // SAFETY: the kernel reads a structure that is borrowed for the call. Up to the hard limit everybody may.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const old) };
+    Some(result)
+}
+
 /// The size of a page of memory.
 pub(crate) fn page_size() -> usize {
     // SAFETY: the call takes and returns numbers.

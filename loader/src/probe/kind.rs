@@ -1,0 +1,99 @@
+//! Types of programs, and the helpers that each may call.
+
+use bpfkit_asm::{Asm, Helper, Insn, Reg};
+use bpfkit_btf::Kind;
+
+use super::{insns, judge, may_load, plain};
+use crate::feature::Feature;
+use crate::kind::ProgType;
+use crate::map::with_memlock;
+use crate::sys::bpf::{self, ProgInput, ProgLoad};
+use crate::target::Target;
+
+/// The numbers of `enum bpf_attach_type` that some types want with the smallest program.
+const CGROUP_INET4_BIND: u32 = 8;
+const CGROUP_SETSOCKOPT: u32 = 22;
+const TRACE_FENTRY: u32 = 24;
+const LSM_MAC: u32 = 27;
+const SK_LOOKUP: u32 = 36;
+const NETFILTER: u32 = 45;
+/// BPF_F_SLEEPABLE
+const SLEEPABLE: u32 = 1 << 4;
+
+/// A function that every kernel with a network has.
+pub(super) const FUNC: &str = "tcp_close";
+
+/// What a program of one type needs beside its instructions.
+#[derive(Debug, Default)]
+pub(crate) struct Shape(ProgLoad);
+
+/// Why there is no smallest program of a type.
+pub(crate) enum Shapeless {
+    /// The kernel has no place for programs of this type.
+    NoPlace,
+    /// It cannot be told whether it has.
+    Unknown(String),
+}
+
+impl Shape {
+    /// What the smallest program of a type needs.
+    pub(crate) fn of(kind: ProgType, target: &Target) -> Result<Self, Shapeless> {
+        let mut attributes = ProgLoad {
+            prog_type: kind.0,
+            kern_version: crate::kernel::version_code().unwrap_or_default(),
+            ..Default::default()
+        };
+        let types = || target.numbered_btf(Feature::Fentry).map_err(|error| Shapeless::Unknown(error.to_string()));
+        match kind {
+            ProgType::CGROUP_SOCK_ADDR => attributes.expected_attach_type = CGROUP_INET4_BIND,
+            ProgType::CGROUP_SOCKOPT => attributes.expected_attach_type = CGROUP_SETSOCKOPT,
+            ProgType::SK_LOOKUP => attributes.expected_attach_type = SK_LOOKUP,
+            ProgType::NETFILTER => attributes.expected_attach_type = NETFILTER,
+            ProgType::SYSCALL => attributes.prog_flags = SLEEPABLE,
+            ProgType::TRACING => {
+                let unknown = || Shapeless::Unknown(format!("the kernel's types have no {FUNC}"));
+                attributes.attach_btf_id = types()?.find(FUNC, &[Kind::FUNC]).ok_or_else(unknown)?.id.0;
+                attributes.expected_attach_type = TRACE_FENTRY;
+            }
+            ProgType::LSM => {
+                let hook = types()?.find("bpf_lsm_file_open", &[Kind::FUNC]).ok_or(Shapeless::NoPlace)?;
+                attributes.attach_btf_id = hook.id.0;
+                attributes.expected_attach_type = LSM_MAC;
+            }
+            ProgType::STRUCT_OPS => {
+                let table = types()?.find("tcp_congestion_ops", &[Kind::STRUCT]).ok_or(Shapeless::NoPlace)?;
+                let index = table.members().position(|member| member.name == "ssthresh").ok_or(Shapeless::NoPlace)?;
+                attributes.attach_btf_id = table.id.0;
+                attributes.expected_attach_type = u32::try_from(index).map_err(|_| Shapeless::NoPlace)?;
+            }
+            ProgType::EXT => {
+                let why = "it may call what the program may whose function it replaces";
+                return Err(Shapeless::Unknown(why.to_owned()));
+            }
+            _ => {}
+        }
+        Ok(Self(attributes))
+    }
+
+    fn load(&self, insns: &[Insn], log: &mut [u8]) -> std::io::Result<()> {
+        let insns: Vec<u8> = insns.iter().flat_map(|insn| insn.to_ne_bytes()).collect();
+        let attributes = ProgLoad { log_level: u32::from(!log.is_empty()), ..self.0 };
+        let input = ProgInput { insns: &insns, license: b"GPL\0", ..Default::default() };
+        with_memlock(|| bpf::prog_load(attributes, input, log)).map(drop)
+    }
+
+    /// Whether the kernel takes the smallest program.
+    pub(crate) fn is_taken(&self) -> Option<bool> {
+        if self.load(&plain()?, &mut []).is_ok() { Some(true) } else { may_load() }
+    }
+
+    /// Whether its programs may call a helper; nothing where the verifier did not get as far as the call.
+    pub(crate) fn may_call(&self, helper: Helper) -> Option<bool> {
+        let mut asm = Asm::new();
+        asm.call(helper).mov(Reg::R0, 0).exit();
+        let mut log = [0; 4096];
+        let result = self.load(&insns(asm)?, &mut log);
+        let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+        judge(result.is_ok(), &String::from_utf8_lossy(&log[..end]))
+    }
+}

@@ -1,0 +1,304 @@
+//! `bpfkit features`: what a kernel has of BPF, as it answers when each thing is tried.
+
+use std::collections::BTreeSet;
+
+use bpfkit_asm::{Helper, Version};
+use bpfkit_loader::{Answer, Feature, Group, MapType, ProgType, Target};
+use serde::Serialize;
+
+use crate::cli::Question;
+use crate::output::Output;
+use crate::{Error, Escaped};
+
+/// What this kernel has of BPF: types of programs and maps, helpers, places, instructions, types
+///
+/// Each line is tried with the smallest program or map that needs it, and shows the version of Linux that brought it. What
+/// cannot be tried, as without root, is marked by `?` with the reason. Another kernel's features are told by its version alone.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = JSON)]
+pub struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Print what this version brought, not what the running kernel has
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<Version>,
+    /// Ask for the helpers too whose use the kernel tells of in its log
+    #[arg(long, conflicts_with = "kernel")]
+    pub all: bool,
+}
+
+const JSON: &str = "\
+JSON: an object with
+  kernel         version, architecture, and whether it is running
+  limits         instructions, stack and log_bytes: numbers; memory: \"cgroup\" or \"rlimit\", who is charged
+  features       an array; each has name, group (attach, isa, limits, btf, commands), text and an answer
+  program_types  an array; each has name, number and an answer
+  map_types      the same
+  helpers        an array; each has name, number, an answer, and in program_types the names of the types that may call
+                 it, null where no running kernel was asked
+An answer is since, the version of Linux that brought it; has, \"yes\", \"no\" or \"unknown\"; and why, a text where it is
+unknown, else null. Members may be added, and none will change its meaning.";
+
+/// The column of the version.
+const NAME: usize = 26;
+/// How long a line of names may be.
+const WIDTH: usize = 100;
+
+/// An answer as JSON has it.
+#[derive(Debug, Serialize)]
+struct Told {
+    since: Option<String>,
+    has: &'static str,
+    why: Option<String>,
+}
+
+impl Told {
+    fn new(since: Option<Version>, answer: Answer) -> Self {
+        let (has, why) = match answer {
+            Answer::Yes => ("yes", None),
+            Answer::No => ("no", None),
+            Answer::Unknown(why) => ("unknown", Some(why)),
+        };
+        Self { since: since.map(|since| since.to_string()), has, why }
+    }
+
+    /// A line of the report.
+    fn line(&self, name: &str, text: &str) -> String {
+        let mark = if self.has == "unknown" { "?" } else { self.has };
+        let why = self.why.as_ref().map(|why| format!(": {}", Escaped(why.as_bytes()))).unwrap_or_default();
+        let since = self.since.as_deref().unwrap_or_default();
+        format!("  {name:<NAME$}{since:<7}{mark:<5}{text}{why}").trim_end_matches([' ', ':']).to_owned()
+    }
+}
+
+/// What a kernel has.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    kernel: Kernel,
+    limits: Limits,
+    features: Vec<FeatureRow>,
+    program_types: Vec<KindRow>,
+    map_types: Vec<KindRow>,
+    helpers: Vec<HelperRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct Kernel {
+    version: String,
+    arch: &'static str,
+    running: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    instructions: u32,
+    stack: u32,
+    log_bytes: u32,
+    memory: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct FeatureRow {
+    name: &'static str,
+    group: &'static str,
+    text: String,
+    #[serde(flatten)]
+    told: Told,
+}
+
+#[derive(Debug, Serialize)]
+struct KindRow {
+    name: &'static str,
+    number: u32,
+    #[serde(flatten)]
+    told: Told,
+}
+
+#[derive(Debug, Serialize)]
+struct HelperRow {
+    name: &'static str,
+    number: u32,
+    #[serde(flatten)]
+    told: Told,
+    program_types: Option<Vec<&'static str>>,
+}
+
+impl Limits {
+    fn of(target: &Target) -> Self {
+        // BPF_MAXINSNS and BPF_COMPLEXITY_LIMIT_INSNS; MAX_BPF_STACK; bpf_verifier_log_attr_valid.
+        Self {
+            instructions: if target.has(Feature::LargePrograms) { 1_000_000 } else { 4096 },
+            stack: 512,
+            log_bytes: if target.has(Feature::LargeLogs) { u32::MAX >> 2 } else { u32::MAX >> 8 },
+            memory: if target.has(Feature::CgroupMemory) { "cgroup" } else { "rlimit" },
+        }
+    }
+}
+
+impl Report {
+    /// Asks a kernel for everything.
+    pub fn of(target: &Target, is_loud: bool) -> Self {
+        let program_types: Vec<KindRow> = ProgType::ALL
+            .iter()
+            .map(|&(kind, name, since)| KindRow {
+                name,
+                number: kind.0,
+                told: Told::new(Some(since), target.try_prog_type(kind)),
+            })
+            .collect();
+        let map_types = MapType::ALL.iter().map(|&(kind, name, since)| KindRow {
+            name,
+            number: kind.0,
+            told: Told::new(Some(since), target.try_map_type(kind)),
+        });
+        let features = Feature::ALL.iter().map(|&feature| FeatureRow {
+            name: feature.slug(),
+            group: feature.group().slug(),
+            text: feature.to_string(),
+            told: Told::new(Some(feature.since()), target.try_feature(feature)),
+        });
+        Self {
+            kernel: Kernel {
+                version: target.version().to_string(),
+                arch: target.arch().name(),
+                running: target.is_running(),
+            },
+            limits: Limits::of(target),
+            features: features.collect(),
+            map_types: map_types.collect(),
+            helpers: helpers(target, &program_types, is_loud),
+            program_types,
+        }
+    }
+
+    fn print(&self, output: &mut Output) -> Result<(), Error> {
+        let Kernel { version, arch, running } = &self.kernel;
+        let how = if *running { "asked by trying" } else { "by version alone" };
+        output.line(&format!("Linux {version}, {arch}: {how}"))?;
+        for group in Group::ALL {
+            output.line("")?;
+            output.line(match group {
+                Group::Attach => "Attaching",
+                Group::Isa => "Instructions and calls",
+                Group::Limits => "Limits",
+                Group::Btf => "Types",
+                _ => "Commands",
+            })?;
+            if *group == Group::Limits {
+                let Limits { instructions, stack, log_bytes, memory } = &self.limits;
+                output.line(&format!("  {:<NAME$}{instructions}", "instructions"))?;
+                output.line(&format!("  {:<NAME$}{stack} bytes for each function", "stack"))?;
+                output.line(&format!("  {:<NAME$}{log_bytes} bytes", "verifier log"))?;
+                output.line(&format!("  {:<NAME$}charged to the {memory}", "memory"))?;
+            }
+            for row in self.features.iter().filter(|row| row.group == group.slug()) {
+                output.line(&row.told.line(row.name, &row.text))?;
+            }
+        }
+        for (title, rows) in [("Program types", &self.program_types), ("Map types", &self.map_types)] {
+            output.line("")?;
+            output.line(title)?;
+            for row in rows {
+                output.line(&row.told.line(row.name, ""))?;
+            }
+        }
+        self.print_helpers(output)
+    }
+
+    /// First what all types may call, so that it need not be said of each; then what each may call beyond.
+    fn print_helpers(&self, output: &mut Output) -> Result<(), Error> {
+        output.line("")?;
+        if !self.kernel.running {
+            let has: Vec<&str> = self.helpers.iter().filter(|row| row.told.has == "yes").map(|row| row.name).collect();
+            output.line(&format!("Helpers: {} of {}", has.len(), self.helpers.len()))?;
+            return wrap(output, &has);
+        }
+        let asked: BTreeSet<&str> =
+            self.helpers.iter().flat_map(|row| row.program_types.iter().flatten().copied()).collect();
+        let is_common = |row: &HelperRow| row.program_types.as_ref().is_some_and(|types| types.len() == asked.len());
+        let common: Vec<&str> = self.helpers.iter().filter(|row| is_common(row)).map(|row| row.name).collect();
+        output.line(&format!("Helpers of all {} types of programs that have any: {}", asked.len(), common.len()))?;
+        wrap(output, &common)?;
+        for kind in self.program_types.iter().filter(|kind| asked.contains(kind.name)) {
+            let calls = |row: &&HelperRow| row.program_types.iter().flatten().any(|name| *name == kind.name);
+            let more: Vec<&str> =
+                self.helpers.iter().filter(calls).filter(|row| !is_common(row)).map(|row| row.name).collect();
+            output.line(&format!("Helpers of {} beside those: {}", kind.name, more.len()))?;
+            wrap(output, &more)?;
+        }
+        for row in &self.helpers {
+            if row.told.has == "unknown" {
+                output.line(&row.told.line(row.name, ""))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every helper, and who may call it. One that some type may call is there; one that none may is missing where all types that
+/// the kernel has could be asked.
+fn helpers(target: &Target, kinds: &[KindRow], is_loud: bool) -> Vec<HelperRow> {
+    let known = ProgType::ALL.iter().zip(kinds).filter(|(_, row)| row.told.has != "no");
+    let mut asked: Vec<(&str, Vec<(Helper, Answer)>)> = Vec::new();
+    for (&(kind, name, _), _) in known {
+        // Programs that replace a function may call what those may that they replace it of.
+        if kind != ProgType::EXT {
+            asked.push((name, target.try_helpers(kind, is_loud)));
+        }
+        if !target.is_running() {
+            break;
+        }
+    }
+    let row = |(index, &(helper, name, since)): (usize, &(Helper, &'static str, Version))| {
+        let answers = || asked.iter().map(|(kind, answers)| (*kind, &answers[index].1));
+        let types: Vec<&'static str> = ProgType::ALL
+            .iter()
+            .map(|&(_, name, _)| name)
+            .filter(|name| answers().any(|(kind, answer)| kind == *name && *answer == Answer::Yes))
+            .collect();
+        let answer = match answers().find(|(_, answer)| matches!(answer, Answer::Unknown(_))) {
+            _ if !types.is_empty() => Answer::Yes,
+            Some((_, unknown)) => unknown.clone(),
+            None => Answer::No,
+        };
+        HelperRow {
+            name,
+            number: helper.0,
+            told: Told::new(Some(since), answer),
+            program_types: target.is_running().then_some(types),
+        }
+    };
+    Helper::ALL.iter().enumerate().map(row).collect()
+}
+
+/// Names in lines, without the prefix that all have.
+fn wrap(output: &mut Output, names: &[&str]) -> Result<(), Error> {
+    let mut line = String::new();
+    for name in names {
+        let name = name.strip_prefix("bpf_").unwrap_or(name);
+        if !line.is_empty() && line.len() + 1 + name.len() > WIDTH {
+            output.line(&line)?;
+            line.clear();
+        }
+        line.push_str(if line.is_empty() { "  " } else { " " });
+        line.push_str(name);
+    }
+    if line.is_empty() { Ok(()) } else { output.line(&line) }
+}
+
+impl Question for Args {
+    fn answer(&self, output: &mut Output) -> Result<(), Error> {
+        let target = match self.kernel {
+            Some(version) => Target::offline(None, version),
+            None => Target::running()?,
+        };
+        let report = Report::of(&target, self.all);
+        if self.json {
+            output.json(&report)?;
+        } else {
+            report.print(output)?;
+        }
+        output.flush()
+    }
+}
