@@ -76,6 +76,7 @@ impl Target {
     /// `is_loud`.
     pub fn try_helpers(&self, kind: ProgType, is_loud: bool) -> Vec<(Helper, Answer)> {
         let shape = self.is_running().then(|| Shape::of(kind, self));
+        let more = if self.is_running() { Shape::more(kind, self) } else { None };
         // What keeps the kernel from answering for one helper does so for all.
         let mut why_not = None;
         let answer = |&(helper, _, since): &(Helper, &str, Version)| {
@@ -84,6 +85,7 @@ impl Target {
                 Some(Ok(_)) if LOUD.contains(&helper) && !is_loud => {
                     Answer::Unknown("it was not asked, as the kernel would tell of it in its log".to_owned())
                 }
+                Some(Ok(_)) if more.as_ref().is_some_and(|more| more.may_call(helper) == Some(true)) => Answer::Yes,
                 Some(Ok(shape)) => {
                     Answer::of(shape.may_call(helper), || why_not.get_or_insert_with(|| self.why_not()).clone())
                 }

@@ -66,9 +66,11 @@ impl Told {
     /// A line of the report.
     fn line(&self, name: &str, text: &str) -> String {
         let mark = if self.has == "unknown" { "?" } else { self.has };
-        let why = self.why.as_ref().map(|why| format!(": {}", Escaped(why.as_bytes()))).unwrap_or_default();
+        let why = self.why.as_ref().map(|why| Escaped(why.as_bytes()).to_string());
+        let rest: Vec<&str> =
+            [Some(text), why.as_deref()].into_iter().flatten().filter(|part| !part.is_empty()).collect();
         let since = self.since.as_deref().unwrap_or_default();
-        format!("  {name:<NAME$}{since:<7}{mark:<5}{text}{why}").trim_end_matches([' ', ':']).to_owned()
+        format!("  {name:<NAME$}{since:<7}{mark:<5}{}", rest.join(": ")).trim_end().to_owned()
     }
 }
 

@@ -11,10 +11,11 @@ use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
 
 /// The numbers of `enum bpf_attach_type` that some types want with the smallest program.
-const CGROUP_INET4_BIND: u32 = 8;
+const CGROUP_INET4_CONNECT: u32 = 10;
 const CGROUP_SETSOCKOPT: u32 = 22;
 const TRACE_FENTRY: u32 = 24;
 const LSM_MAC: u32 = 27;
+const TRACE_ITER: u32 = 28;
 const SK_LOOKUP: u32 = 36;
 const NETFILTER: u32 = 45;
 /// BPF_F_SLEEPABLE
@@ -45,7 +46,7 @@ impl Shape {
         };
         let types = || target.numbered_btf(Feature::Fentry).map_err(|error| Shapeless::Unknown(error.to_string()));
         match kind {
-            ProgType::CGROUP_SOCK_ADDR => attributes.expected_attach_type = CGROUP_INET4_BIND,
+            ProgType::CGROUP_SOCK_ADDR => attributes.expected_attach_type = CGROUP_INET4_CONNECT,
             ProgType::CGROUP_SOCKOPT => attributes.expected_attach_type = CGROUP_SETSOCKOPT,
             ProgType::SK_LOOKUP => attributes.expected_attach_type = SK_LOOKUP,
             ProgType::NETFILTER => attributes.expected_attach_type = NETFILTER,
@@ -73,6 +74,14 @@ impl Shape {
             _ => {}
         }
         Ok(Self(attributes))
+    }
+
+    /// The same for programs of this type that may call more: those that read the kernel's lists may print.
+    pub(crate) fn more(kind: ProgType, target: &Target) -> Option<Self> {
+        let list = if kind == ProgType::TRACING { "bpf_iter_task" } else { return None };
+        let attach_btf_id = target.numbered_btf(Feature::Iter).ok()?.find(list, &[Kind::FUNC])?.id.0;
+        let prog_type = kind.0;
+        Some(Self(ProgLoad { prog_type, attach_btf_id, expected_attach_type: TRACE_ITER, ..Default::default() }))
     }
 
     fn load(&self, insns: &[Insn], log: &mut [u8]) -> std::io::Result<()> {

@@ -40,6 +40,15 @@ fn create(attributes: MapCreate) -> io::Result<OwnedFd> {
     with_memlock(|| bpf::map_create(attributes, None))
 }
 
+/// Makes a map with types of its own; `attributes` is told the number of an integer.
+fn create_with_types(attributes: impl FnOnce(u32) -> MapCreate) -> io::Result<OwnedFd> {
+    let mut types = Builder::new();
+    let int = types.int("int", 4, true);
+    let types = with_memlock(|| bpf::btf_load(&types.finish()))?;
+    let attributes = attributes(int.0);
+    with_memlock(|| bpf::map_create(attributes, Some(types.as_fd())))
+}
+
 fn attributes(kind: MapType) -> MapCreate {
     let [key_size, value_size, max_entries, map_flags] = shape(kind);
     MapCreate { map_type: kind.0, key_size, value_size, max_entries, map_flags, ..Default::default() }
@@ -54,12 +63,7 @@ pub(crate) fn kind(kind: MapType, target: &Target) -> Result<bool, String> {
             create(MapCreate { inner_map_fd, ..attributes })
         }),
         MapType::SK_STORAGE | MapType::INODE_STORAGE | MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
-            let mut types = Builder::new();
-            let int = types.int("int", 4, true).0;
-            with_memlock(|| bpf::btf_load(&types.finish())).and_then(|types| {
-                let attributes = MapCreate { btf_key_type_id: int, btf_value_type_id: int, ..attributes };
-                with_memlock(|| bpf::map_create(attributes, Some(types.as_fd())))
-            })
+            create_with_types(|int| MapCreate { btf_key_type_id: int, btf_value_type_id: int, ..attributes })
         }
         MapType::STRUCT_OPS => {
             let types = target.numbered_btf(Feature::Fentry).map_err(|error| error.to_string())?;
@@ -68,7 +72,8 @@ pub(crate) fn kind(kind: MapType, target: &Target) -> Result<bool, String> {
                 return Ok(false);
             };
             let value_size = value.size().map_err(|error| error.to_string())?;
-            create(MapCreate { value_size, btf_vmlinux_value_type_id: value.id.0, ..attributes })
+            let btf_vmlinux_value_type_id = value.id.0;
+            create_with_types(|_| MapCreate { value_size, btf_vmlinux_value_type_id, ..attributes })
         }
         _ => create(attributes),
     };

@@ -4,6 +4,7 @@ mod asm;
 mod bpf2bpf;
 mod execsnoop;
 mod gethostlatency;
+mod features;
 mod guest;
 mod icmpecho;
 mod loader_errors;
@@ -33,6 +34,7 @@ const AREAS: &[&[Case]] = &[
     loader_tracing::CASES,
     asm::CASES,
     bpf2bpf::CASES,
+    features::CASES,
     tcpconnect::CASES,
     execsnoop::CASES,
     icmpecho::CASES,
