@@ -18,8 +18,8 @@ pub fn comm(to: i32) -> Asm {
     }
 }
 
-/// Sends `size` bytes of stack at r10 + `from` to the map `events`, with the context in r6. When the ring is full the kernel
-/// counts the event as lost.
+/// Sends `size` bytes of stack at r10 + `from` to the map `events`, with the context in r6. The first 4 bytes at `from` are not
+/// kept.
 pub fn send(from: i32, size: u32) -> Asm {
     bpf! {
         r1 = r6;
@@ -29,7 +29,38 @@ pub fn send(from: i32, size: u32) -> Asm {
         r4 += {from};
         r5 = {size};
         call bpf_perf_event_output;
+        {count_unsent(from)};
     }
+}
+
+/// Counts in [`unsent`] what `bpf_perf_event_output` could not send, with its result in r0. When a ring is full the kernel itself
+/// counts the event as lost; where there is none, as on a CPU that has just come online, nobody else does. It takes 4 bytes of
+/// stack at r10 + `scratch`.
+pub fn count_unsent(scratch: i32) -> Asm {
+    let mut code = Asm::new();
+    let sent = code.named_label("sent");
+    code.splice(bpf! {
+        if r0 s>= 0 goto {sent};
+        if r0 == ENOSPC goto {sent};
+        *(u32 *)(r10 + {scratch}) = 0;
+        r1 = map[unsent];
+        r2 = r10;
+        r2 += {scratch};
+        call bpf_map_lookup_elem;
+        if r0 == 0 goto {sent};
+        r1 = 1;
+        lock *(u64 *)(r0 + 0) += r1;
+    });
+    code.bind(sent);
+    code
+}
+
+/// What `bpf_perf_event_output` returns when a ring is full.
+const ENOSPC: i32 = -28;
+
+/// Counters of what could not be sent, one for each CPU, for [`bpfkit_loader::PerfBuffer::watch`].
+pub fn unsent() -> MapSpec {
+    MapSpec::percpu_array("unsent", 8, 1)
 }
 
 /// Counters of what found no room in a map, one for each CPU.

@@ -8,7 +8,7 @@ use crate::error::Chain;
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
-use crate::{Error, report};
+use crate::{Error, event, report};
 
 /// A tool with its arguments.
 pub trait Tool {
@@ -124,7 +124,14 @@ impl Attached {
         for spec in specs {
             maps.create(spec, target)?;
         }
-        let rings = maps.get("events").map(|events| PerfBuffer::open(events, PerfOptions::default())).transpose()?;
+        let mut rings = None;
+        if maps.get("events").is_some() {
+            maps.create(&event::unsent(), target)?;
+        }
+        if let (Some(events), Some(unsent)) = (maps.get("events"), maps.get("unsent")) {
+            let rings = rings.insert(PerfBuffer::open(events, PerfOptions::default())?);
+            rings.watch(unsent)?;
+        }
         Ok(Self { links: Vec::new(), rings, maps })
     }
 

@@ -68,8 +68,8 @@ struct Pending {
     data: Range<usize>,
 }
 
-/// How often it is looked whether a CPU came online.
-const NEW_CPUS: Duration = Duration::from_secs(1);
+/// How often it is looked whether a CPU came online, and whether programs could not send.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The rings of all CPUs, read in order of time.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub struct PerfBuffer {
     map: Map,
     options: PerfOptions,
     looked: Instant,
+    /// Where programs count what they could not send, and how many of each CPU's were told.
+    unsent: Option<(Map, Vec<u64>)>,
     /// Samples that are younger than the last fence, and their bytes.
     pending: Vec<Pending>,
     bytes: Vec<u8>,
@@ -102,14 +104,54 @@ impl PerfBuffer {
             map,
             options,
             looked: Instant::now(),
+            unsent: None,
             pending: Vec::new(),
             bytes: Vec::new(),
             scratch: Vec::new(),
         };
-        for cpu in cpus::online()? {
-            buffer.add(cpu)?;
-        }
+        buffer.renew(&[])?;
         Ok(buffer)
+    }
+
+    /// Tells too of what no ring can tell: what programs could not send because their CPU has no ring, which they count in the
+    /// only element of this array, of a u64 for each CPU.
+    ///
+    /// A CPU that goes offline takes its ring with it: the kernel closes the event for good, and the CPU has none when it comes
+    /// back. Where the count grows the ring is made again.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn watch(&mut self, unsent: &Map) -> Result<(), Error> {
+        let map = unsent.try_clone().map_err(|error| Error::io("cannot watch what is not sent", error))?;
+        let told = counts(&map)?;
+        self.unsent = Some((map, told));
+        Ok(())
+    }
+
+    /// Hands over what was counted since the last look; the CPUs of which there was something.
+    fn tell_unsent(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Vec<u32>, Error> {
+        let Some((map, told)) = &mut self.unsent else { return Ok(Vec::new()) };
+        let now = counts(map)?;
+        let mut grown = Vec::new();
+        for ((cpu, now), told) in cpus::possible()?.into_iter().zip(now).zip(told) {
+            if now > *told {
+                on_event(Event::Lost { cpu, count: now - *told });
+                grown.push(cpu);
+                *told = now;
+            }
+        }
+        Ok(grown)
+    }
+
+    /// Makes the rings that are missing, and again those that are dead.
+    fn renew(&mut self, dead: &[u32]) -> Result<(), Error> {
+        self.rings.retain(|ring| !dead.contains(&ring.cpu));
+        for cpu in cpus::online()? {
+            if !self.rings.iter().any(|ring| ring.cpu == cpu) {
+                self.add(cpu)?;
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, cpu: u32) -> Result<(), Error> {
@@ -119,7 +161,11 @@ impl PerfBuffer {
         };
         let size = self.options.pages.saturating_mul(page_size());
         let watermark = u32::try_from(size / self.options.wake_at).unwrap_or(u32::MAX);
-        let event = perf::bpf_output(cpu, watermark).map_err(failed("open"))?;
+        let event = match perf::bpf_output(cpu, watermark) {
+            // It has just gone offline again.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            result => result.map_err(failed("open"))?,
+        };
         let memory = RingMap::new(&event, self.options.pages).map_err(failed("map"))?;
         self.epoll.add(event.as_fd()).map_err(failed("wait for"))?;
         perf::enable(event.as_fd()).map_err(failed("enable"))?;
@@ -135,22 +181,22 @@ impl PerfBuffer {
     /// # Errors
     /// When a CPU came online and its ring cannot be made.
     pub fn drain(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
-        if self.looked.elapsed() >= NEW_CPUS {
+        let read = self.read_until(monotonic(), on_event);
+        if self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
-            for cpu in cpus::online()? {
-                if !self.rings.iter().any(|ring| ring.cpu == cpu) {
-                    self.add(cpu)?;
-                }
-            }
+            // What a dead ring held was read just now, and nothing is added to it.
+            let dead = self.tell_unsent(on_event)?;
+            self.renew(&dead)?;
         }
-        Ok(self.read_until(monotonic(), on_event))
+        Ok(read)
     }
 
     /// Hands over everything that is there.
     ///
     /// # Errors
-    /// None so far.
+    /// When what was not sent cannot be told.
     pub fn finish(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
+        self.tell_unsent(on_event)?;
         Ok(self.read_until(u64::MAX, on_event))
     }
 
@@ -196,6 +242,12 @@ impl PerfBuffer {
         bytes.extend_from_slice(&kept);
         ready
     }
+}
+
+/// The counts of all possible CPUs.
+fn counts(map: &Map) -> Result<Vec<u64>, Error> {
+    let values = map.lookup_percpu(&0_u32.to_ne_bytes())?.unwrap_or_default();
+    Ok(values.iter().map(|value| value.first_chunk().map_or(0, |count| u64::from_ne_bytes(*count))).collect())
 }
 
 impl AsFd for PerfBuffer {
