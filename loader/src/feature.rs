@@ -60,6 +60,7 @@ features! {
     Iter "iter" "programs that read the kernel's lists" 5 . 8;
     Sleepable "sleepable" "programs that may sleep" 5 . 10;
     ProbeReadKernel "probe-read-kernel" "bpf_probe_read_kernel" 5 . 5;
+    NsPid "ns-pid" "pids of a pid namespace" 5 . 7;
     Jmp32 "jmp32" "32-bit comparisons" 5 . 1;
     MapValue "map-value" "addresses of map values" 5 . 2;
     BoundedLoops "bounded-loops" "bounded loops" 5 . 3;
@@ -131,8 +132,8 @@ impl Feature {
             | PerfLink | Fentry | FentryProg | TracingLink | Freplace | FmodRet | Lsm | Iter | Sleepable => {
                 Group::Attach
             }
-            ProbeReadKernel | Jmp32 | MapValue | BoundedLoops | AtomicFetch | FuncPointer | Kfunc | IsaV4 | MayGoto
-            | LoadAcquire => Group::Isa,
+            ProbeReadKernel | NsPid | Jmp32 | MapValue | BoundedLoops | AtomicFetch | FuncPointer | Kfunc | IsaV4
+            | MayGoto | LoadAcquire => Group::Isa,
             LargePrograms | LargeLogs | RotatingLogs | CgroupMemory => Group::Limits,
             KernelBtf | MapNames | MapBtf | ProgBtf | FuncInfo | LineInfo | GlobalFunc | BtfFloat | BtfDeclTag
             | BtfTypeTag | BtfEnum64 => Group::Btf,

@@ -114,7 +114,7 @@ kinds! {
     CGRP_STORAGE cgrp_storage 32 6 . 2;
     ARENA arena 33 6 . 9;
     INSN_ARRAY insn_array 34 6 . 19;
-    RHASH rhash 35 7 . 1;
+    RHASH rhash 35 7 . 2;
 }
 
 impl MapType {

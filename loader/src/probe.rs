@@ -59,6 +59,7 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         Feature::MapNames | Feature::MapBtf | Feature::MapFreeze | Feature::MapBatch | Feature::CgroupMemory => {
             map::feature(feature, target)
         }
+        Feature::NsPid => kind::Shape::of(ProgType::KPROBE, target).ok()?.may_call(Helper::GET_NS_CURRENT_PID_TGID),
         Feature::EnableStats => match bpf::enable_stats() {
             Ok(_) => Some(true),
             Err(error) => (error.raw_os_error() != Some(libc::EPERM)).then_some(false),

@@ -12,6 +12,7 @@ use crate::ctx::Arch;
 use crate::error::{Tried, chain};
 use crate::feature::{Feature, Known};
 use crate::kind::ProgType;
+use crate::pid_namespace::PidNamespace;
 use crate::sys::map::map_file;
 use crate::tracefs::{Format, Tracefs};
 use crate::{Error, kernel, probe};
@@ -24,6 +25,7 @@ pub struct Target {
     arch: Arch,
     version: Version,
     is_running: bool,
+    pid_namespace: Option<PidNamespace>,
     btf_file: Option<PathBuf>,
     without: Vec<Feature>,
     mount: bool,
@@ -80,6 +82,7 @@ impl TargetBuilder {
         let version = kernel::version().ok_or_else(unknown)?;
         Ok(Target {
             is_running: true,
+            pid_namespace: PidNamespace::own(),
             btf_file: self.btf_file,
             without: self.without,
             mount: !self.no_mount,
@@ -94,6 +97,7 @@ impl Target {
             arch,
             version,
             is_running: false,
+            pid_namespace: None,
             btf_file: None,
             without: Vec::new(),
             mount: false,
@@ -127,6 +131,18 @@ impl Target {
             || vec![("--btf".to_owned(), "not given, and a kernel that does not run here has no other".to_owned())];
         let _ = target.btf.set(btf.ok_or_else(none));
         target
+    }
+
+    /// The same kernel, seen from a pid namespace.
+    #[must_use]
+    pub fn in_pid_namespace(mut self, namespace: PidNamespace) -> Self {
+        self.pid_namespace = Some(namespace);
+        self
+    }
+
+    /// The pid namespace that this process runs in, where it is not the initial one.
+    pub fn pid_namespace(&self) -> Option<PidNamespace> {
+        self.pid_namespace
     }
 
     /// Its architecture.

@@ -37,7 +37,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::stamp::Stamps;
 use crate::tool::{self, Attached, Tool};
-use crate::{Error, event, read, report};
+use crate::{Error, event, pids, read, report};
 
 /// Trace new TCP connections by a kprobe, and by fentry and fexit on its BPF subprogram
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -307,6 +307,7 @@ fn report(target: &Target, probe: Probe, via: Via, out: Label) -> Asm {
     code.splice(bpf! {
         call bpf_get_current_pid_tgid;
         *(u64 *)(r10 + PID_TGID) = r0;
+        {pids::here(target, PID_TGID)};
         {event::comm(COMM)};
         *(u32 *)(r10 + WHICH) = {which(probe, via)};
         *(u32 *)(r10 + FAMILY) = 0;
@@ -378,7 +379,7 @@ impl Tool for Args {
                 Probe::Accept.function()
             )));
         }
-        self.filter.check()?;
+        self.filter.check(&target)?;
         let mut session = Session::new()?;
         let started = Instant::now();
         let mut attached = self.attach(&target)?;

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use bpfkit_asm::{Asm, Label, bpf};
-use bpfkit_loader::{Map, MapSpec, Maps, Target, UpdateMode};
+use bpfkit_loader::{Feature, Map, MapSpec, Maps, Target, UpdateMode};
 
-use crate::{Error, read};
+use crate::{Error, pids, read};
 
 /// Options that say which tasks are traced.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -48,9 +48,17 @@ impl TaskFilter {
     pub fn code(&self, target: &Target, scratch: i32, out: Label) -> Asm {
         let mut code = Asm::new();
         if let Some(pid) = self.pid {
-            code.splice(bpf! {
-                r0 >>= 32;                              // the process; the lower half is the thread
-                if r0 != {pid} goto {out};
+            code.splice(match pids::namespace(target) {
+                None => bpf! {
+                    r0 >>= 32;                          // the process; the lower half is the thread
+                    if r0 != {pid} goto {out};
+                },
+                Some(_) => bpf! {
+                    {pids::here(target, scratch)};
+                    if r0 != 0 goto {out};              // it runs elsewhere
+                    r0 = *(u32 *)(r10 + {scratch + 4});
+                    if r0 != {pid} goto {out};
+                },
             });
         }
         if let Some(uid) = self.uid {
@@ -96,9 +104,17 @@ impl TaskFilter {
     /// Checks what can be checked before anything is loaded: that there is such a process.
     ///
     /// # Errors
-    /// When there is none, or when the number is that of a thread.
-    pub fn check(&self) -> Result<(), Error> {
+    /// When there is none, or when the number is that of a thread, or one of a pid namespace that the kernel cannot tell.
+    pub fn check(&self, target: &Target) -> Result<(), Error> {
         let Some(pid) = self.pid else { return Ok(()) };
+        if target.pid_namespace().is_some() && pids::namespace(target).is_none() {
+            return Err(Error::Request(format!(
+                "{pid} is the number that a process has in a pid namespace, and this kernel knows it by another: {} came \
+                 with Linux {}; run where the host's processes are seen",
+                Feature::NsPid,
+                Feature::NsPid.since()
+            )));
+        }
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
             .map_err(|error| Error::Io(format!("no process {pid} to trace"), error))?;
         match status.lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim) {

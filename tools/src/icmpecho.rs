@@ -21,7 +21,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::stamp::Stamps;
 use crate::tool::{self, Attached, Tool};
-use crate::{Error, event, report, skb};
+use crate::{Error, event, pids, report, skb};
 
 /// Trace answered pings: on which CPU, and in whose context
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -159,6 +159,7 @@ fn echo(target: &Target, v4: bool) -> Asm {
         {skb::header(target, network, saddr, SADDR, if v4 { 4 } else { 16 }, SCRATCH)};
         call bpf_get_current_pid_tgid;
         *(u64 *)(r10 + PID_TGID) = r0;
+        {pids::here(target, PID_TGID)};
         {event::comm(COMM)};
         {event::send(EVENT, size)};
         r0 = 0;

@@ -17,6 +17,7 @@ mod libcs;
 mod netdb;
 mod options;
 mod output;
+mod pids;
 mod read;
 mod report;
 mod session;

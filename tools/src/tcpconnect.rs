@@ -29,7 +29,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::stamp::Stamps;
 use crate::tool::{self, Attached, Tool};
-use crate::{Error, event, report};
+use crate::{Error, event, pids, report};
 
 /// Trace TCP connects: who asks for a connection, and where to
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -297,7 +297,7 @@ impl Args {
             w1 = w1;                                    // an int
             if r1 != 0 goto {out};
             {self.read_socket(target, ip, self.ipv6, out)};
-            {self.report(ip, out)};
+            {self.report(target, ip, out)};
         });
         event::leave(code, out)
     }
@@ -316,7 +316,7 @@ impl Args {
             *(u64 *)(r10 + PID_TGID) = r0;
             {self.filter.code(target, SCRATCH, out)};
             {self.read_socket(target, ip, true, out)};
-            {self.report(ip, out)};
+            {self.report(target, ip, out)};
         });
         event::leave(code, out)
     }
@@ -358,8 +358,8 @@ impl Args {
     }
 
     /// Hands over the event whose process, ports and addresses are there, or counts it. r6 is the program's context.
-    fn report(&self, ip: Ip, out: Label) -> Asm {
-        if self.count { self.count(ip, out) } else { send(ip) }
+    fn report(&self, target: &Target, ip: Ip, out: Label) -> Asm {
+        if self.count { self.count(ip, out) } else { send(target, ip) }
     }
 
     /// Adds one to the count of the flow at r10 + PORTS.
@@ -417,7 +417,7 @@ impl Args {
                 if r1 != TCP_SYN_SENT goto {out};
                 {self.who(target, out)};
                 {self.read_tracepoint(out)};
-                {self.report(Ip::V6, out)};
+                {self.report(target, Ip::V6, out)};
             });
             return Ok(event::leave(code, out));
         }
@@ -473,7 +473,7 @@ impl Args {
             {self.filter.code(target, SCRATCH, out)};
         };
         if self.needs_lport() {
-            code.splice(user_and_name(Ip::V6));
+            code.splice(user_and_name(target, Ip::V6));
         }
         code
     }
@@ -525,8 +525,9 @@ fn keep_mapped(keep: bool, out: Label) -> Asm {
 }
 
 /// Fills in user, family and name, which nothing so far needed.
-fn user_and_name(ip: Ip) -> Asm {
+fn user_and_name(target: &Target, ip: Ip) -> Asm {
     bpf! {
+        {pids::here(target, PID_TGID)};
         call bpf_get_current_uid_gid;
         *(u32 *)(r10 + UID) = w0;
         *(u32 *)(r10 + FAMILY) = {ip.family()};
@@ -535,9 +536,9 @@ fn user_and_name(ip: Ip) -> Asm {
 }
 
 /// Completes the event and hands it over.
-fn send(ip: Ip) -> Asm {
+fn send(target: &Target, ip: Ip) -> Asm {
     bpf! {
-        {user_and_name(ip)};
+        {user_and_name(target, ip)};
         {output(ip)};
     }
 }
@@ -579,7 +580,7 @@ impl Tool for Args {
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
-        self.filter.check()?;
+        self.filter.check(&target)?;
         let mut session = Session::new()?;
         let mut attached = tool::choose(self.probe, &self.options, &target, |probe| self.attach(&target, probe))?;
         // The kernel's types take several megabytes, and have served.

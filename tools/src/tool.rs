@@ -8,7 +8,7 @@ use crate::error::Chain;
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
-use crate::{Error, event, report};
+use crate::{Error, event, pids, report};
 
 /// A tool with its arguments.
 pub trait Tool {
@@ -36,6 +36,7 @@ pub fn run(tool: &dyn Tool) -> Result<(), Error> {
     let target = tool.options().target()?;
     let mut output = Output::stdout();
     if !tool.options().ebpf {
+        pids::warn(&target);
         return tool.trace(target, &mut output);
     }
     for program in tool.programs(&target)? {

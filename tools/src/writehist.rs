@@ -23,7 +23,7 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::stamp::Stamps;
 use crate::tool::{self, Attached, Tool};
-use crate::{Error, event, report, syscall};
+use crate::{Error, event, pids, report, syscall};
 
 /// Count the sizes of write(2), as a histogram for each process
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -148,6 +148,7 @@ impl Args {
             {size.clone()};
             {log2()};
             *(u64 *)(r10 + SLOT) = r8;
+            {pids::here(target, PID_TGID)};
             call bpf_get_current_uid_gid;
             *(u64 *)(r10 + UID_GID) = r0;
             {event::comm(COMM)};
@@ -206,7 +207,7 @@ impl Tool for Args {
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
-        self.filter.check()?;
+        self.filter.check(&target)?;
         let mut session = Session::new()?;
         let specs = [
             event::dropped(),

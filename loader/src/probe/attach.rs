@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use bpfkit_btf::Kind;
 
-use super::{kind::FUNC, may_load, plain};
+use super::kind::{FUNC, SLEEPABLE, SLEEPABLE_HOOK};
+use super::{may_load, plain};
 use crate::feature::Feature;
 use crate::kind::ProgType;
 use crate::map::with_memlock;
@@ -25,8 +26,6 @@ const TRACE_KPROBE_MULTI: u32 = 42;
 const TRACE_UPROBE_MULTI: u32 = 48;
 const TRACE_KPROBE_SESSION: u32 = 56;
 const TRACE_UPROBE_SESSION: u32 = 57;
-/// BPF_F_SLEEPABLE
-const SLEEPABLE: u32 = 1 << 4;
 
 pub(super) fn feature(feature: Feature, target: &Target) -> Option<bool> {
     let kprobe = |expected| load(ProgType::KPROBE, expected, None, 0);
@@ -68,8 +67,8 @@ pub(super) fn feature(feature: Feature, target: &Target) -> Option<bool> {
                 .and_then(|prog| bpf::link_create(prog.as_fd(), None, TRACE_ITER).map(drop))
         }
         Feature::Sleepable => {
-            // Programs may sleep at some hooks, and where errors may be injected: in system calls.
-            let hook = number(target, "bpf_lsm_file_open").map(|id| (ProgType::LSM, LSM_MAC, id));
+            // Programs may sleep at some hooks, at first at this one only, and where errors may be injected: in system calls.
+            let hook = number(target, SLEEPABLE_HOOK).map(|id| (ProgType::LSM, LSM_MAC, id));
             let call = number(target, "__x64_sys_getpid").map(|id| (ProgType::TRACING, TRACE_FENTRY, id));
             let mut places = [hook, call].into_iter().flatten().peekable();
             places.peek()?;

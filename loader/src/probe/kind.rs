@@ -19,10 +19,13 @@ const TRACE_ITER: u32 = 28;
 const SK_LOOKUP: u32 = 36;
 const NETFILTER: u32 = 45;
 /// BPF_F_SLEEPABLE
-const SLEEPABLE: u32 = 1 << 4;
+pub(super) const SLEEPABLE: u32 = 1 << 4;
 
 /// A function that every kernel with a network has.
 pub(super) const FUNC: &str = "tcp_close";
+
+/// The hook of security modules at which Linux 5.10, the first that has any, lets programs sleep.
+pub(super) const SLEEPABLE_HOOK: &str = "bpf_lsm_bprm_committed_creds";
 
 /// What a program of one type needs beside its instructions.
 #[derive(Debug, Default)]
@@ -76,12 +79,22 @@ impl Shape {
         Ok(Self(attributes))
     }
 
-    /// The same for programs of this type that may call more: those that read the kernel's lists may print.
+    /// The same for programs of this type that may call more: those that read the kernel's lists may print, those that may
+    /// sleep may copy what is not in memory.
     pub(crate) fn more(kind: ProgType, target: &Target) -> Option<Self> {
-        let list = if kind == ProgType::TRACING { "bpf_iter_task" } else { return None };
-        let attach_btf_id = target.numbered_btf(Feature::Iter).ok()?.find(list, &[Kind::FUNC])?.id.0;
-        let prog_type = kind.0;
-        Some(Self(ProgLoad { prog_type, attach_btf_id, expected_attach_type: TRACE_ITER, ..Default::default() }))
+        let (place, expected_attach_type, prog_flags) = match kind {
+            ProgType::TRACING => ("bpf_iter_task", TRACE_ITER, 0),
+            ProgType::LSM => (SLEEPABLE_HOOK, LSM_MAC, SLEEPABLE),
+            _ => return None,
+        };
+        let attach_btf_id = target.numbered_btf(Feature::Fentry).ok()?.find(place, &[Kind::FUNC])?.id.0;
+        Some(Self(ProgLoad {
+            prog_type: kind.0,
+            attach_btf_id,
+            expected_attach_type,
+            prog_flags,
+            ..Default::default()
+        }))
     }
 
     fn load(&self, insns: &[Insn], log: &mut [u8]) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use super::record::{
 };
 use super::{Args, Probe};
 use crate::read::{self, Helpers};
-use crate::{Error, event, filter, syscall, tool};
+use crate::{Error, event, filter, pids, syscall, tool};
 
 // The stack.
 const KEY: i32 = -8;
@@ -365,9 +365,17 @@ impl Programs<'_> {
     /// Fills in who runs, and leaves for `out` if the parent is not the one that was asked for. r6 to r8 survive.
     fn who(self, out: Label) -> Asm {
         let target = self.target;
-        let mut code = bpf! {
-            call bpf_get_current_pid_tgid;
-            r0 >>= 32;
+        let is_inside = pids::namespace(target).is_some();
+        let mut code = bpf! { call bpf_get_current_pid_tgid; };
+        code.splice(if is_inside {
+            bpf! {
+                {pids::here(target, SCRATCH)};
+                r0 = *(u32 *)(r10 + SCRATCH + 4);
+            }
+        } else {
+            bpf! { r0 >>= 32; }
+        });
+        code.splice(bpf! {
             *(u32 *)(r7 + PID) = r0;
             call bpf_get_current_uid_gid;
             *(u32 *)(r7 + UID) = r0;
@@ -375,29 +383,30 @@ impl Programs<'_> {
             r1 += COMM;
             r2 = {event::TASK_COMM_LEN};
             call bpf_get_current_comm;
-        };
-        if !self.typed {
+        });
+        // The parent has a number of its own in a pid namespace, which only /proc tells.
+        if !self.typed || is_inside {
             code.splice(bpf! {
                 w1 = {NO_PPID};
                 *(u32 *)(r7 + PPID) = r1;
             });
-            return code;
+        } else {
+            code.splice(bpf! {
+                call bpf_get_current_task;
+                r3 = r0;
+                r3 += task_struct.real_parent;
+                {read::kernel(target, SCRATCH, 8)};
+                r3 = *(u64 *)(r10 + SCRATCH);
+                r3 += task_struct.tgid;
+                {read::kernel(target, SCRATCH, 4)};
+                r1 = *(u32 *)(r10 + SCRATCH);
+                *(u32 *)(r7 + PPID) = r1;
+            });
+            if let Some(ppid) = self.args.ppid {
+                code.splice(bpf! { if r1 != {ppid} goto {out}; });
+            }
         }
-        code.splice(bpf! {
-            call bpf_get_current_task;
-            r3 = r0;
-            r3 += task_struct.real_parent;
-            {read::kernel(target, SCRATCH, 8)};
-            r3 = *(u64 *)(r10 + SCRATCH);
-            r3 += task_struct.tgid;
-            {read::kernel(target, SCRATCH, 4)};
-            r1 = *(u32 *)(r10 + SCRATCH);
-            *(u32 *)(r7 + PPID) = r1;
-        });
-        if let Some(ppid) = self.args.ppid {
-            code.splice(bpf! { if r1 != {ppid} goto {out}; });
-        }
-        if self.args.mntns {
+        if self.typed && self.args.mntns {
             code.splice(bpf! {
                 {filter::mount_namespace(target, SCRATCH)};
                 r1 = *(u64 *)(r10 + SCRATCH);
@@ -633,5 +642,6 @@ fn send(elements: u32, out: Label) -> Asm {
         r4 = r7;
         r4 += EVENT;
         call bpf_perf_event_output;
+        {event::count_unsent(SCRATCH)};
     }
 }

@@ -90,7 +90,7 @@ impl Tool for Args {
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
-        self.filter.check()?;
+        self.filter.check(&target)?;
         // Each library takes up to 14.
         bpfkit_loader::raise_descriptor_limit();
         let started = Instant::now();

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use bpfkit_asm::{Asm, Label, bpf};
+use bpfkit_asm::{Asm, Label, Reg, bpf};
 use bpfkit_loader::{Arch, Attach, MapSpec, ProgSpec, Target};
 
 use super::Args;
 use super::function::{Function, Place};
 use crate::netdb::{addrinfo, hostent};
 use crate::read::Helpers;
-use crate::{Error, event};
+use crate::{Error, event, pids};
 
 // The record of a look-up under way, which the return completes to the event: where its parts are, in bytes.
 const PID_TGID: i32 = 0;
@@ -176,12 +176,14 @@ impl Args {
         }
         code.bind(known);
         code.splice(bpf! {
+            {pids::here_in(target, Reg::R7, PID_TGID)};
             r1 = r6;
             r2 = map[events];
             w3 = -1;                                    // BPF_F_CURRENT_CPU
             r4 = r7;
             r5 = {self.record_size()};
             call bpf_perf_event_output;
+            {event::count_unsent(POINTER)};
         });
         code.bind(done);
         code.splice(bpf! {

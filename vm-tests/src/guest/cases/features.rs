@@ -22,15 +22,16 @@ pub const CASES: &[Case] = &[
     Case { name: "features::without_privilege_it_says_why_it_cannot_tell", run: unprivileged },
 ];
 
-/// What kernels of the matrix leave out, by configuration or for another reason that no version tells.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("lirc_mode2", NO_REMOTE),
-    ("bpf_rc_repeat", NO_REMOTE),
-    ("bpf_rc_keydown", NO_REMOTE),
-    ("bpf_rc_pointer_rel", NO_REMOTE),
-    ("bpf_override_return", "CONFIG_BPF_KPROBE_OVERRIDE is off in Debian's kernels"),
+/// What some kernels of the matrix leave out by configuration: a function that they have if they have the feature, and the
+/// option that it depends on.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("lirc_mode2", "lirc_prog_attach", "CONFIG_BPF_LIRC_MODE2"),
+    ("bpf_rc_repeat", "bpf_rc_repeat", "CONFIG_BPF_LIRC_MODE2"),
+    ("bpf_rc_keydown", "bpf_rc_keydown", "CONFIG_BPF_LIRC_MODE2"),
+    ("bpf_rc_pointer_rel", "bpf_rc_pointer_rel", "CONFIG_BPF_LIRC_MODE2"),
+    ("bpf_override_return", "bpf_override_return", "CONFIG_BPF_KPROBE_OVERRIDE"),
+    ("kprobe-multi", "register_fprobe", "CONFIG_FPROBE"),
 ];
-const NO_REMOTE: &str = "CONFIG_BPF_LIRC_MODE2 is off: there are no remote controls in a cloud";
 
 /// Whether the kernel is mainline's as far as features go: vendors bring some to old versions, and these do not.
 fn is_mainline(ctx: &Ctx) -> Result<bool, Failure> {
@@ -60,10 +61,16 @@ fn answers(target: &Target) -> Vec<(String, Version, Answer)> {
 fn versions(ctx: &mut Ctx) -> CaseResult {
     let target = ctx.target()?;
     let mainline = is_mainline(ctx)?;
+    let symbols = std::fs::read_to_string("/proc/kallsyms")?;
+    let symbols: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
     let mut wrong = Vec::new();
     for (name, since, answer) in answers(&target) {
         let expected = target.version() >= since;
-        let is_exception = EXCEPTIONS.iter().any(|(known, _)| *known == name);
+        let left_out = EXCEPTIONS.iter().find(|(known, symbol, _)| *known == name && !symbols.contains(symbol));
+        let is_exception = left_out.is_some();
+        if let (Some((.., option)), Answer::Yes) = (left_out, &answer) {
+            wrong.push(format!("{name} is there, though {option} is off"));
+        }
         match answer {
             Answer::Yes if !expected && mainline => wrong.push(format!("{name} is there, before {since}")),
             Answer::Yes if !expected => eprintln!("{name} is there, before {since}"),

@@ -3,8 +3,8 @@
 mod asm;
 mod bpf2bpf;
 mod execsnoop;
-mod gethostlatency;
 mod features;
+mod gethostlatency;
 mod guest;
 mod icmpecho;
 mod loader_errors;
