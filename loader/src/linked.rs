@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use bpfkit_asm::{Fixup, Insn, Names, Source, list};
+use bpfkit_asm::{Fixup, Helper, Insn, Names, Source, list};
 use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
@@ -198,6 +198,11 @@ impl Linked {
     /// Loads it, for a function of the program `onto` where there is one.
     pub(crate) fn load_at(self, target: &Target, maps: &Maps, onto: Option<BorrowedFd<'_>>) -> Result<Prog, Error> {
         let bytes = self.bytes(maps)?;
+        if self.reads_kernel() && target.lockdown() == Some("confidentiality") {
+            // Newer kernels refuse the helper as if it were unknown; before Linux 5.14 it reads zeros.
+            let what = format!("cannot load the program `{}`, which reads the kernel's memory", self.spec.name);
+            return Err(Error::privileged(what, std::io::Error::from_raw_os_error(libc::EPERM)));
+        }
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
         let attributes = self.attributes();
         let plain = ProgInput { insns: &bytes, license: &license, attach_prog: onto, ..Default::default() };
@@ -213,6 +218,12 @@ impl Linked {
             Ok(fd) => Ok(Prog { fd: fd.into(), spec: self.spec.into() }),
             Err(error) => Err(self.rejected(attributes, input, error)),
         }
+    }
+
+    fn reads_kernel(&self) -> bool {
+        const READS: [Helper; 4] =
+            [Helper::PROBE_READ, Helper::PROBE_READ_STR, Helper::PROBE_READ_KERNEL, Helper::PROBE_READ_KERNEL_STR];
+        self.insns.iter().filter_map(|insn| insn.helper()).any(|helper| READS.contains(&helper))
     }
 
     /// What the verifier says of the program as it walks it, instruction by instruction.

@@ -20,7 +20,7 @@ struct Means {
     unprivileged_disabled: Option<String>,
     /// /proc/sys/kernel/perf_event_paranoid.
     paranoid: Option<i32>,
-    /// What is chosen in /sys/kernel/security/lockdown.
+    /// As [`crate::lsm::lockdown`] has it.
     lockdown: Option<String>,
     /// Whether root here is root of a user namespace only, whose capabilities do not count for BPF.
     is_inner: bool,
@@ -51,7 +51,7 @@ impl Means {
             version: kernel::version(),
             unprivileged_disabled: read("/proc/sys/kernel/unprivileged_bpf_disabled"),
             paranoid: read("/proc/sys/kernel/perf_event_paranoid").and_then(|level| level.parse().ok()),
-            lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen).map(str::to_owned),
+            lockdown: crate::lsm::lockdown(true),
             is_inner: read("/proc/self/uid_map").is_some_and(|map| !covers_all(&map)),
             memlock: memlock.and_then(|line| line.split_whitespace().next()?.parse().ok()),
         })
@@ -66,6 +66,14 @@ impl Means {
         !is_half_root && self.hint().is_some()
     }
 
+    fn memlock_hint(&self) -> Option<String> {
+        self.memlock.map(|bytes| {
+            format!(
+                "before Linux 5.11 maps and programs are locked memory, of which {bytes} bytes are allowed: ulimit -l"
+            )
+        })
+    }
+
     fn hint(&self) -> Option<String> {
         let is_since = |minor| self.version.is_none_or(|version| version >= Version::new(5, minor));
         if self.has(CAP_SYS_ADMIN) {
@@ -76,9 +84,7 @@ impl Means {
                 Some(mode) if mode != "none" => {
                     Some(format!("the kernel is locked down for {mode}: /sys/kernel/security/lockdown"))
                 }
-                _ if !is_since(11) => self.memlock.map(|bytes| {
-                    format!("before Linux 5.11 maps and programs are locked memory, of which {bytes} bytes are allowed: ulimit -l")
-                }),
+                _ if !is_since(11) => self.memlock_hint(),
                 _ => None,
             };
         }
@@ -94,6 +100,7 @@ impl Means {
             ([], _, Some(level @ 3..)) => {
                 Some(format!("kernel.perf_event_paranoid is {level}, which leaves perf events to CAP_SYS_ADMIN"))
             }
+            ([], ..) if !is_since(11) => self.memlock_hint(),
             ([], ..) => None,
             (missing, Some(level), _) if level != "0" => Some(format!(
                 "it takes root, or {}; kernel.unprivileged_bpf_disabled is {level}",
@@ -102,11 +109,6 @@ impl Means {
             (missing, ..) => Some(format!("it takes root, or {}", missing.join(" and "))),
         }
     }
-}
-
-/// `none [integrity] confidentiality` has one word that is chosen.
-fn chosen(modes: &str) -> Option<&str> {
-    modes.split_once('[')?.1.split_once(']').map(|(mode, _)| mode)
 }
 
 /// Whether a table of user numbers is that of the machine, where each number stands for itself.
@@ -150,6 +152,8 @@ mod tests {
         assert!(Means { is_inner: true, ..means(ROOT, 15) }.hint().unwrap().contains("user namespace"));
         let debian = Means { paranoid: Some(3), ..means(1 << CAP_BPF | 1 << CAP_PERFMON, 10) };
         assert!(debian.hint().unwrap().contains("perf_event_paranoid is 3"));
+        let half_limited = Means { memlock: Some(65536), ..means(1 << CAP_BPF | 1 << CAP_PERFMON, 10) };
+        assert!(half_limited.hint().unwrap().contains("ulimit -l"));
         // It may still use fentry and raw tracepoints, which are no perf events.
         assert!(!debian.is_final());
         assert!(limited.is_final() && locked.is_final() && !means(ROOT, 15).is_final());
@@ -157,8 +161,6 @@ mod tests {
 
     #[test]
     fn the_kernels_tables_are_read() {
-        assert_eq!(chosen("none [integrity] confidentiality\n"), Some("integrity"));
-        assert_eq!(chosen(""), None);
         assert!(covers_all("         0          0 4294967295"));
         assert!(!covers_all("         0       1000          1"));
         assert!(Means::now().is_some());

@@ -37,6 +37,7 @@ pub struct Target {
     helpers: Mutex<HashMap<(ProgType, u32), bool>>,
     /// What was found by trying, by structure.
     layouts: Mutex<BTreeMap<String, Result<Layout, String>>>,
+    lockdown: OnceLock<Option<String>>,
     cleaned: OnceLock<()>,
 }
 
@@ -107,6 +108,7 @@ impl Target {
             features: Mutex::default(),
             helpers: Mutex::default(),
             layouts: Mutex::default(),
+            lockdown: OnceLock::new(),
             cleaned: OnceLock::new(),
         }
     }
@@ -318,6 +320,12 @@ impl Target {
     /// told. Programs at their hooks run only where `bpf` is one of them.
     pub fn security_modules(&self) -> Option<String> {
         self.is_running.then(|| crate::lsm::active(self.mount)).flatten()
+    }
+
+    /// How far the running kernel is locked down: `none`, `integrity` or `confidentiality`; nothing where it cannot be.
+    pub fn lockdown(&self) -> Option<&str> {
+        let ask = || self.is_running.then(|| crate::lsm::lockdown(self.mount)).flatten();
+        self.lockdown.get_or_init(ask).as_deref()
     }
 
     /// Removes, once, what killed processes of this program have left in the tracing directory.

@@ -1,6 +1,6 @@
 //! The kernel's tracing directory: where it is, what tracepoints look like, and probes that are set by text.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ impl Tracefs {
         let name = format!("p{}_{}_{number}", std::process::id(), start_time(std::process::id()).unwrap_or_default());
         let list = self.path(&format!("{kind}_events"));
         let letter = if return_probe { 'r' } else { 'p' };
-        append(&list, &format!("{letter}:{GROUP}/{name} {place}\n"))
+        let list = append(&list, &format!("{letter}:{GROUP}/{name} {place}\n"))
             .map_err(|error| Error::privileged(format!("cannot write {letter} {place} to {kind}_events"), error))?;
         Ok(TextProbe { list, name })
     }
@@ -110,8 +110,11 @@ impl Tracefs {
 /// The group of our probes.
 const GROUP: &str = "bpfkit";
 
-fn append(list: &Path, line: &str) -> std::io::Result<()> {
-    OpenOptions::new().append(true).open(list)?.write_all(line.as_bytes())
+/// Adds a line to a list, which stays open.
+fn append(list: &Path, line: &str) -> std::io::Result<File> {
+    let mut list = OpenOptions::new().append(true).open(list)?;
+    list.write_all(line.as_bytes())?;
+    Ok(list)
 }
 
 /// The name of one of our probes in a line of kprobe_events: `p:bpfkit/p12_345_0 tcp_close`.
@@ -138,7 +141,8 @@ fn start_time(pid: u32) -> Option<u64> {
 /// A probe that was set by text.
 #[derive(Debug)]
 pub(crate) struct TextProbe {
-    list: PathBuf,
+    /// Open, as a mount that only this process sees may go before the probe does.
+    list: File,
     name: String,
 }
 
@@ -151,7 +155,7 @@ impl TextProbe {
 
 impl Drop for TextProbe {
     fn drop(&mut self) {
-        let _ = append(&self.list, &format!("-:{GROUP}/{}\n", self.name));
+        let _ = self.list.write_all(format!("-:{GROUP}/{}\n", self.name).as_bytes());
     }
 }
 

@@ -20,6 +20,17 @@ pub struct Case {
     pub run: fn(&mut Ctx) -> Result<(), Failure>,
 }
 
+/// A way to boot a kernel for cases that the usual one does not suit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Boot {
+    /// What logs and the guest call it; nothing for the usual one.
+    pub name: &'static str,
+    /// Words for the kernel's command line.
+    pub words: &'static [&'static str],
+    /// Processors, where it matters.
+    pub smp: Option<u32>,
+}
+
 /// Why a case did not pass.
 #[derive(Debug)]
 pub enum Failure {

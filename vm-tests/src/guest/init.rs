@@ -37,7 +37,7 @@ fn tell(release: &str, notes: Vec<String>, settings: &Settings) -> io::Result<()
         program.run(&mut |event| port.send(event), sys::kill_all_others)?;
         return port.send(&Event::Done);
     }
-    for name in cases::selected(&settings.filter) {
+    for name in cases::selected_in(&settings.boot, &settings.filter) {
         port.send(&Event::Start { case: name.to_owned() })?;
         let (outcome, time) = harness::run(name, settings);
         sys::kill_all_others();

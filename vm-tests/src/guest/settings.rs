@@ -16,6 +16,8 @@ pub struct Settings {
     pub btf: Option<PathBuf>,
     /// Parts of the names of the cases to run; none means all.
     pub filter: Vec<String>,
+    /// Which boot this is; nothing for the usual one.
+    pub boot: String,
     /// Whether this is a VM of ours, where nobody else loads programs and nothing need be preserved.
     pub vm: bool,
 }
@@ -28,6 +30,7 @@ impl Settings {
         for word in command_line.split_whitespace() {
             match word.split_once('=') {
                 Some(("bpfkit.btf", path)) => settings.btf = Some(path.into()),
+                Some(("bpfkit.boot", name)) => name.clone_into(&mut settings.boot),
                 Some(("bpfkit.filter", names)) => settings.filter = names.split(',').map(str::to_owned).collect(),
                 _ => {}
             }
@@ -53,8 +56,10 @@ mod tests {
 
     #[test]
     fn the_kernels_command_line_is_searched_for_our_words() {
-        let settings =
-            Settings::of_vm("console=ttyS0 quiet bpfkit.btf=/vmlinux.btf bpfkit.filter=asm::,loader::map x=bpfkit.y\n");
+        let settings = Settings::of_vm(
+            "console=ttyS0 quiet bpfkit.btf=/vmlinux.btf bpfkit.filter=asm::,loader::map x=bpfkit.y bpfkit.boot=one\n",
+        );
+        assert_eq!(settings.boot, "one");
         assert_eq!(settings.btf, Some("/vmlinux.btf".into()));
         assert_eq!(settings.filter, ["asm::", "loader::map"]);
         assert!(settings.vm);

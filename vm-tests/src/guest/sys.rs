@@ -10,7 +10,9 @@ use std::io;
 use std::mem::size_of_val;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::ptr;
 use std::time::Duration;
 
@@ -51,6 +53,75 @@ pub fn private_mounts() -> io::Result<()> {
     let flags = libc::MS_REC | libc::MS_PRIVATE;
     // SAFETY: the target is a string that ends with NUL; source, type and data are not looked at with these flags.
     check(unsafe { libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), flags, ptr::null()) })?;
+    Ok(())
+}
+
+/// Capabilities of `linux/capability.h`.
+pub const CAP_NET_ADMIN: u32 = 12;
+/// From Linux 5.8 on.
+pub const CAP_PERFMON: u32 = 38;
+/// From Linux 5.8 on.
+pub const CAP_BPF: u32 = 39;
+
+/// `_LINUX_CAPABILITY_VERSION_3` of `linux/capability.h`.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Lets a command run as nobody, with nothing but these capabilities, which it keeps over exec(2).
+pub fn nobody_with(command: &mut Command, caps: &'static [u32]) {
+    let drop_all_but = move || -> io::Result<()> {
+        let nobody = 65534;
+        // SAFETY: numbers, and no groups.
+        unsafe {
+            check(libc::prctl(libc::PR_SET_KEEPCAPS, 1))?;
+            check(libc::setgroups(0, ptr::null()))?;
+            check(libc::setgid(nobody))?;
+            check(libc::setuid(nobody))?;
+        }
+        let mask = caps.iter().fold(0_u64, |mask, cap| mask | 1 << cap);
+        let halves = mask.to_ne_bytes();
+        let [low, high] = [&halves[..4], &halves[4..]].map(|half| half.try_into().map_or(0, u32::from_ne_bytes));
+        // version and pid; effective, permitted and inheritable, the lower halves first
+        let mut header: [u32; 2] = [CAPABILITY_VERSION_3, 0];
+        let data: [u32; 6] = [low, low, low, high, high, high];
+        // SAFETY: `struct __user_cap_header_struct` and two of `struct __user_cap_data_struct`, which are these words.
+        let set = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for &cap in caps {
+            // SAFETY: numbers.
+            check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, cap, 0, 0) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork(2) and exec(2) it makes system calls and allocates nothing.
+    unsafe { command.pre_exec(drop_all_but) };
+}
+
+/// Lets a command lock no more memory than so many bytes, and raise that no further than to `hard`.
+pub fn memlock(command: &mut Command, soft: u64, hard: u64) {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: between fork(2) and exec(2) it makes one system call, with a structure that was moved into the closure.
+    unsafe { command.pre_exec(move || check(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit)).map(drop)) };
+}
+
+/// Lets a command run in a pid namespace of its own, as its first process, with its /proc.
+///
+/// # Errors
+/// Those of unshare(2). From now on every child of this process is in the namespace, and there are none after its first has
+/// ended.
+pub fn own_pid_namespace(command: &mut Command) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::unshare(libc::CLONE_NEWPID) })?;
+    let mount_proc = || -> io::Result<()> {
+        private_mounts()?;
+        let (proc, at) = (c"proc", c"/proc");
+        // SAFETY: three strings that live through the call; no data.
+        check(unsafe { libc::mount(proc.as_ptr(), at.as_ptr(), proc.as_ptr(), 0, ptr::null()) })?;
+        Ok(())
+    };
+    // SAFETY: between fork(2) and exec(2) it makes system calls and allocates nothing.
+    unsafe { command.pre_exec(mount_proc) };
     Ok(())
 }
 

@@ -68,8 +68,22 @@ impl Tool {
     /// # Errors
     /// Skips the case when there is no binary.
     pub fn start(ctx: &Ctx, name: &str, arguments: &[&str]) -> Result<Self, Failure> {
+        Self::start_as(ctx, name, arguments, &|_| {})
+    }
+
+    /// The same in surroundings that `prepare` makes for it alone.
+    ///
+    /// # Errors
+    /// Skips the case when there is no binary.
+    pub fn start_as(
+        ctx: &Ctx,
+        name: &str,
+        arguments: &[&str],
+        prepare: &dyn Fn(&mut Command),
+    ) -> Result<Self, Failure> {
         let mut command = ctx.tool(name)?;
         command.args(arguments).arg("-v");
+        prepare(&mut command);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let pipes = child.stdout.take().zip(child.stderr.take());
         let (out, err) = pipes.ok_or_else(|| Failure::Fail("no pipes".to_owned()))?;

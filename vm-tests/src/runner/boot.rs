@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::guest::case::Boot;
+use crate::guest::cases;
 use crate::protocol::Event;
 
 use super::clock;
@@ -23,8 +25,8 @@ pub struct Plan {
     pub work: PathBuf,
     /// The archive of `initramfs::of_cases` or `initramfs::of_program`.
     pub initramfs: Vec<u8>,
-    /// The cases that the guests will run.
-    pub cases: Vec<String>,
+    /// The case that stands for a program that is run in the place of the cases.
+    pub program: Option<String>,
     /// The filters as they were given.
     pub filter: Vec<String>,
     /// The limit for a VM.
@@ -63,37 +65,59 @@ impl Plan {
     /// # Errors
     /// The machinery is missing: no QEMU, or files that cannot be written.
     pub fn boot(&self, image: &BootImage) -> Result<KernelResult, String> {
+        let mut all: Option<KernelResult> = None;
+        for boot in cases::boots().filter(|&boot| !self.cases(boot).is_empty()) {
+            let result = self.boot_as(image, boot)?;
+            match &mut all {
+                Some(all) => all.add(boot.name, result),
+                None => all = Some(result),
+            }
+        }
+        all.ok_or_else(|| "no case was selected".to_owned())
+    }
+
+    /// What a guest runs that is booted in this way.
+    fn cases(&self, boot: Boot) -> Vec<String> {
+        match &self.program {
+            Some(program) if boot.name.is_empty() => vec![program.clone()],
+            Some(_) => Vec::new(),
+            None => cases::selected_in(boot.name, &self.filter).into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    fn boot_as(&self, image: &BootImage, boot: Boot) -> Result<KernelResult, String> {
         if self.kvm.load(Ordering::Relaxed) {
-            let result = self.attempt(image, Accel::Kvm)?;
+            let result = self.attempt(image, boot, Accel::Kvm)?;
             if result.booted() {
                 return Ok(result);
             }
             self.kvm.store(false, Ordering::Relaxed);
         }
-        let first = self.attempt(image, Accel::Tcg)?;
+        let first = self.attempt(image, boot, Accel::Tcg)?;
         let Status::Broken(reason) = &first.status else { return Ok(first) };
         if !first.console.iter().any(|line| line.contains(PANIC)) {
             return Ok(first);
         }
-        let mut second = self.attempt(image, Accel::Tcg)?;
+        let mut second = self.attempt(image, boot, Accel::Tcg)?;
         second.notes.push(format!("it was booted again, because at first {reason}"));
         Ok(second)
     }
 
-    fn attempt(&self, image: &BootImage, accel: Accel) -> Result<KernelResult, String> {
+    fn attempt(&self, image: &BootImage, boot: Boot, accel: Accel) -> Result<KernelResult, String> {
         let (begin, started) = (Instant::now(), clock::utc(SystemTime::now()));
         let logs = self.work.join("logs");
         let failed = |path: &Path, error| format!("write {}: {error}", path.display());
         fs::create_dir_all(&logs).map_err(|error| failed(&logs, error))?;
-        let log = |suffix: &str| logs.join(format!("{}.{suffix}", image.name));
+        let name = [image.name.as_str(), boot.name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let log = |suffix: &str| logs.join(format!("{}.{suffix}", name.join("-")));
         let machine = Machine {
             kernel: image.kernel.clone(),
             initrd: initramfs::keep(&self.work, &self.initramfs, image.btf.as_deref())?,
             console: log("log"),
             events: log("jsonl"),
-            smp: self.smp,
+            smp: boot.smp.unwrap_or(self.smp),
             memory: self.memory.clone(),
-            append: self.command_line(image),
+            append: self.command_line(image, boot),
             accel,
         };
         let qemu_log = log("qemu");
@@ -113,7 +137,7 @@ impl Plan {
         let mut guest = Guest {
             qemu: Qemu(child),
             name: image.name.clone(),
-            progress: Progress::new(self.cases.iter().map(String::as_str)),
+            progress: Progress::new(self.cases(boot).iter().map(String::as_str)),
             events: Tail::new(&machine.events),
             console: Tail::new(&machine.console),
             begin,
@@ -144,8 +168,11 @@ impl Plan {
     }
 
     /// What the guest reads from /proc/cmdline. The user's words come last, so that they win.
-    fn command_line(&self, image: &BootImage) -> Vec<String> {
-        let mut words = Vec::new();
+    fn command_line(&self, image: &BootImage, boot: Boot) -> Vec<String> {
+        let mut words: Vec<String> = boot.words.iter().map(|&word| word.to_owned()).collect();
+        if !boot.name.is_empty() {
+            words.push(format!("bpfkit.boot={}", boot.name));
+        }
         if image.btf.is_some() {
             words.push(format!("bpfkit.btf={}", initramfs::BTF));
         }

@@ -93,14 +93,14 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             }
             drop(images);
         });
-        let (initramfs, cases) = match &bundle {
+        let initramfs = match &bundle {
             Some(bundle) => {
                 let guest = build::guest().map_err(broken)?;
-                (initramfs::of_program(&guest, &bundle.archive()), vec![bundle.program.case.clone()])
+                initramfs::of_program(&guest, &bundle.archive())
             }
             None => {
                 let binaries = build::build(cli.bpfkit.as_deref()).map_err(broken)?;
-                (initramfs::of_cases(&binaries), selected.iter().map(|&name| name.to_owned()).collect())
+                initramfs::of_cases(&binaries)
             }
         };
         let initramfs = initramfs.map_err(broken)?;
@@ -108,7 +108,7 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
         let plan = Plan {
             initramfs,
             work: work.clone(),
-            cases,
+            program: bundle.as_ref().map(|bundle| bundle.program.case.clone()),
             filter: cli.filter.clone(),
             timeout,
             // A program may be silent as long as it likes; a case is over sooner.

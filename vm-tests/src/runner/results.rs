@@ -75,6 +75,20 @@ impl KernelResult {
         }
     }
 
+    /// Takes in the result of another boot of the same kernel.
+    pub fn add(&mut self, boot: &str, other: KernelResult) {
+        self.seconds += other.seconds;
+        self.cases.extend(other.cases);
+        self.notes.extend(other.notes.into_iter().map(|note| format!("{boot}: {note}")));
+        if self.status == Status::Ran && other.status != Status::Ran {
+            self.status = match other.status {
+                Status::Broken(reason) => Status::Broken(format!("{boot}: {reason}")),
+                status => status,
+            };
+            self.console = other.console;
+        }
+    }
+
     /// How its cases ended.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -198,6 +212,17 @@ pub(crate) mod tests {
         assert_eq!(code(&[ran(&[Outcome::Pass]), broken], 1), BROKEN);
         assert_eq!(code(&[ran(&[Outcome::Pass]), gone.clone()], 2), BROKEN);
         assert_eq!(code(&[gone], 1), BROKEN);
+    }
+
+    #[test]
+    fn a_boot_that_broke_breaks_the_kernel_whatever_the_others_did() {
+        let mut result = kernel("6.1", Status::Ran, &[Outcome::Pass]);
+        result.add("four", kernel("6.1", Status::Ran, &[Outcome::Pass]));
+        assert_eq!((result.status.clone(), result.cases.len()), (Status::Ran, 2));
+        result.add("one", kernel("6.1", Status::Broken("panic".into()), &[Outcome::NotRun("panic".into())]));
+        result.add("four", kernel("6.1", Status::Ran, &[Outcome::Pass]));
+        assert_eq!(result.status, Status::Broken("one: panic".into()));
+        assert_eq!(result.totals().to_string(), "3 passed, 1 failed, 0 skipped");
     }
 
     #[test]

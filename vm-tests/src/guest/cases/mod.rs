@@ -15,12 +15,13 @@ mod loader_target;
 mod loader_tracing;
 mod loader_uprobes;
 mod probe;
+mod settings;
 mod skbrecv;
 mod tcpconnect;
 pub(super) mod usdt;
 mod writehist;
 
-use super::case::Case;
+use super::case::{Boot, Case};
 
 const AREAS: &[&[Case]] = &[
     guest::CASES,
@@ -35,6 +36,7 @@ const AREAS: &[&[Case]] = &[
     asm::CASES,
     bpf2bpf::CASES,
     features::CASES,
+    settings::CASES,
     tcpconnect::CASES,
     execsnoop::CASES,
     icmpecho::CASES,
@@ -43,14 +45,35 @@ const AREAS: &[&[Case]] = &[
     gethostlatency::CASES,
 ];
 
-fn all() -> impl Iterator<Item = &'static Case> {
-    AREAS.iter().copied().flatten()
+/// The ways in which a kernel is booted beside the usual one, each for the cases that need it.
+const BOOTS: &[(Boot, &[Case])] =
+    &[(settings::ONE_CPU, settings::ON_ONE_CPU), (settings::FOUR_CPUS, settings::ON_FOUR_CPUS)];
+
+/// The ways in which a kernel is booted: first the usual one.
+pub fn boots() -> impl Iterator<Item = Boot> {
+    [Boot::default()].into_iter().chain(BOOTS.iter().map(|(boot, _)| *boot))
 }
 
-/// The names of the cases that contain one of the filters, or of all without a filter.
-pub fn selected(filter: &[String]) -> Vec<&'static str> {
+/// The cases of a boot.
+fn of(boot: &str) -> impl Iterator<Item = &'static Case> {
+    let usual = if boot.is_empty() { AREAS } else { &[] };
+    let more = BOOTS.iter().filter(move |(known, _)| known.name == boot).flat_map(|(_, cases)| *cases);
+    usual.iter().copied().flatten().chain(more)
+}
+
+fn all() -> impl Iterator<Item = &'static Case> {
+    boots().flat_map(|boot| of(boot.name))
+}
+
+/// The names of a boot's cases that contain one of the filters, or of all without a filter.
+pub fn selected_in(boot: &str, filter: &[String]) -> Vec<&'static str> {
     let wanted = |name: &str| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
-    all().map(|case| case.name).filter(|name| wanted(name)).collect()
+    of(boot).map(|case| case.name).filter(|name| wanted(name)).collect()
+}
+
+/// The same of all boots.
+pub fn selected(filter: &[String]) -> Vec<&'static str> {
+    boots().flat_map(|boot| selected_in(boot.name, filter)).collect()
 }
 
 /// The case of this name.
