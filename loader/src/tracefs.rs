@@ -1,7 +1,7 @@
 //! The kernel's tracing directory: where it is, what tracepoints look like, and probes that are set by text.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,12 +37,19 @@ impl Tracefs {
     pub(crate) fn open(may_mount: bool) -> Result<Self, Error> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")
             .map_err(|error| Error::io("cannot read /proc/self/mountinfo", error))?;
-        if let Some(root) = find(&mounts).filter(|root| root.join("events").is_dir()) {
-            return Ok(Self { root, _detached: None, mounted: false });
+        if let Some(root) = find(&mounts) {
+            match fs::metadata(root.join("events")) {
+                Ok(_) => return Ok(Self { root, _detached: None, mounted: false }),
+                // Another mount of it would be no more open.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(Error::io(format!("{} is for root only", root.display()), error));
+                }
+                Err(_) => {}
+            }
         }
         if !may_mount {
             let what = "tracefs is not mounted (mount -t tracefs tracefs /sys/kernel/tracing)";
-            return Err(Error::io(what, std::io::ErrorKind::NotFound.into()));
+            return Err(Error::io(what, ErrorKind::NotFound.into()));
         }
         match mount::detached(c"tracefs") {
             Ok(fd) => {
