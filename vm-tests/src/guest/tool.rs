@@ -105,6 +105,18 @@ impl Tool {
         self.child.id()
     }
 
+    /// Waits until it says something that has this in it, however long that takes on a busy machine; what it says is kept.
+    pub fn until(&mut self, part: &str) -> Result<(), Failure> {
+        loop {
+            let mut line = String::new();
+            ensure!(self.err.read_line(&mut line)? != 0, "it ended without a word of {part:?}: {}", self.said);
+            self.said.push_str(&line);
+            if line.contains(part) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads a line of its output.
     pub fn line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
