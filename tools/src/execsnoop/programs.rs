@@ -32,6 +32,9 @@ const IN_FLIGHT_WITH_STRINGS: u32 = 256;
 
 /// The system calls, and which argument is the name; argv is the one after it.
 const CALLS: [(&str, u32); 2] = [("execve", 1), ("execveat", 2)];
+const COUNT_OF_CALLS: u32 = 2;
+/// The element of the map `work` that the program of successes has. Those of ends and entries follow.
+const WORK_OF_EXEC: u32 = 0;
 
 /// Members that tell what a new program was given, without which that is read before the exec.
 pub const TYPES: [&str; 6] = [
@@ -82,8 +85,10 @@ impl Programs<'_> {
 
     /// The maps, but for those of the filter.
     pub fn maps(self) -> Vec<MapSpec> {
-        let mut maps =
-            vec![event::dropped(), MapSpec::perf_event_array("events"), MapSpec::percpu_array("work", self.room(), 1)];
+        // One element for each program that makes events: see `work`.
+        let works = if self.watches_calls() { 1 + 2 * COUNT_OF_CALLS } else { 1 };
+        let work = MapSpec::percpu_array("work", self.room(), works);
+        let mut maps = vec![event::dropped(), MapSpec::perf_event_array("events"), work];
         if self.watches_calls() {
             let (value, most) = if self.typed { (POINTERS, IN_FLIGHT) } else { (self.room(), IN_FLIGHT_WITH_STRINGS) };
             maps.push(MapSpec::hash("execs", 8, value, most));
@@ -103,7 +108,7 @@ impl Programs<'_> {
     pub fn all(self) -> Result<Vec<ProgSpec>, Error> {
         let mut programs = Vec::new();
         let mut entries = Vec::new();
-        for (call, name) in CALLS.into_iter().filter(|_| self.watches_calls()) {
+        for ((call, name), number) in CALLS.into_iter().zip(1..).filter(|_| self.watches_calls()) {
             let (end, entry, symbol) = match self.probe {
                 Probe::Tracepoint => {
                     let tracepoint = |when: &str| tool::tracepoint("syscalls", &format!("sys_{when}_{call}"));
@@ -114,8 +119,8 @@ impl Programs<'_> {
                     (tool::kretprobe(&symbol.symbol), tool::kprobe(&symbol.symbol), Some(symbol))
                 }
             };
-            programs.push(ProgSpec::new(&format!("{call}_r"), end, self.end())?);
-            entries.push(ProgSpec::new(call, entry, self.entry(symbol.as_ref(), name))?);
+            programs.push(ProgSpec::new(&format!("{call}_r"), end, self.end(number))?);
+            entries.push(ProgSpec::new(call, entry, self.entry(symbol.as_ref(), name, number + COUNT_OF_CALLS))?);
         }
         if self.is_noted() {
             programs.push(ProgSpec::new("note", raw_tracepoint(), self.note())?);
@@ -163,7 +168,7 @@ impl Programs<'_> {
             {if self.watches_calls() { forget_this() } else { Asm::new() }};
             call bpf_get_current_pid_tgid;
             {self.args.filter().code(self.target, SCRATCH, out)};
-            {work(out)};
+            {work(WORK_OF_EXEC, out)};
             {self.who(out)};
             *(u32 *)(r7 + RET) = 0;
             {interpreter};
@@ -418,7 +423,7 @@ impl Programs<'_> {
 
     /// At the entry of a system call: keeps what it was given, by its task. A thread that succeeds takes over the number of its
     /// process, but its task stays the same.
-    fn entry(self, symbol: Option<&SyscallSymbol>, name: u32) -> Asm {
+    fn entry(self, symbol: Option<&SyscallSymbol>, name: u32, place: u32) -> Asm {
         let argument = |number: u32, to: i32| match symbol {
             Some(symbol) => syscall::argument(self.target, symbol, number, to),
             None => {
@@ -437,7 +442,7 @@ impl Programs<'_> {
             {argument(name, CALL + FILENAME)};
             {argument(name + 1, CALL + ARGV)};
             {key()};
-            {if self.typed { Asm::new() } else { self.strings(out) }};
+            {if self.typed { Asm::new() } else { self.strings(place, out) }};
             r1 = map[execs];
             r2 = r10;
             r2 += KEY;
@@ -451,11 +456,11 @@ impl Programs<'_> {
     }
 
     /// Makes in r7 an event of what a system call was given, whose two pointers are at r10 + CALL.
-    fn strings(self, out: Label) -> Asm {
+    fn strings(self, place: u32, out: Label) -> Asm {
         let mut code = Asm::new();
         let (null, unreadable) = (code.named_label("null"), code.named_label("unreadable"));
         code.splice(bpf! {
-            {work(out)};
+            {work(place, out)};
             r8 = *(u64 *)(r10 + CALL + ARGV);
             *(u64 *)(r7 + ARGV) = r8;
             r1 = *(u64 *)(r10 + CALL + FILENAME);
@@ -473,7 +478,7 @@ impl Programs<'_> {
 
     /// At the end of a system call: shows a failure if that was asked for. What it was given is read once more, as the kernel
     /// has read it meanwhile, which brings pages in.
-    fn end(self) -> Asm {
+    fn end(self, place: u32) -> Asm {
         let mut code = Asm::new();
         let out = code.named_label("out");
         if !self.args.fails {
@@ -495,7 +500,7 @@ impl Programs<'_> {
             {forget()};
             r1 = *(u64 *)(r6 + ctx.ret);
             if r1 s>= 0 goto {out};
-            {self.strings(out)};
+            {self.strings(place, out)};
             r1 = *(u64 *)(r6 + ctx.ret);
             *(u32 *)(r7 + RET) = r1;
             {self.who(out)};
@@ -529,7 +534,7 @@ impl Programs<'_> {
             call bpf_map_lookup_elem;
             r7 = r0;
             if r7 != 0 goto known;
-            {work(over)};                               // an exec of the kernel's own, or one that began before the program
+            {work(WORK_OF_EXEC, over)};                               // an exec of the kernel's own, or one that began before the program
             *(u64 *)(r7 + HOLES) = 1;
             *(u32 *)(r7 + END) = {End::Unreadable.code()};
         known:
@@ -588,9 +593,12 @@ fn ends(mut code: Asm, null: Label, unreadable: Label) -> Asm {
 }
 
 /// Points r7 to this CPU's event, with nothing in it.
-fn work(out: Label) -> Asm {
+///
+/// Each program has its own: a kernel that interrupts a program for another task does not run the same one meanwhile, but may run
+/// others.
+fn work(place: u32, out: Label) -> Asm {
     bpf! {
-        *(u32 *)(r10 + SCRATCH) = 0;
+        *(u32 *)(r10 + SCRATCH) = {place};
         r1 = map[work];
         r2 = r10;
         r2 += SCRATCH;

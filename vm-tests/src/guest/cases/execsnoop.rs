@@ -17,7 +17,7 @@ use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::exec::{child, pages};
 use crate::guest::sys;
 use crate::guest::tool::Tool;
-use crate::{ensure, ensure_eq, skip};
+use crate::{ensure, ensure_eq, fail, skip};
 
 type CaseResult = Result<(), Failure>;
 
@@ -546,7 +546,10 @@ fn counts(said: &str) -> impl Iterator<Item = (usize, &str)> {
 fn read_until_over(tool: &mut Tool, rows: &mut Vec<Value>) -> CaseResult {
     loop {
         let line = tool.line()?;
-        ensure!(!line.is_empty(), "it ended");
+        if line.is_empty() {
+            let (status, _, said) = tool.stop(Signal::INT)?;
+            fail!("it ended with {status}: {said}");
+        }
         let row: Value = serde_json::from_str(&line)?;
         if row["args"][2] == "over" {
             return Ok(());
