@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 
 use bpfkit_asm::{Asm, Helper, bpf};
 use bpfkit_loader::{
-    Attach, Error, Feature, Known, Map, MapSpec, MapType, Maps, Prog, ProgSpec, ProgType, Target, UpdateMode,
+    Answer, Attach, Error, Feature, Known, Map, MapSpec, MapType, Maps, Prog, ProgSpec, ProgType, Target, UpdateMode,
 };
 
 /// Why a test did not run here.
@@ -84,7 +84,7 @@ fn load(attach: Attach, code: Asm) -> Result<Prog, Error> {
 }
 
 /// What a kernel of any version may be built without. Everything else is the verifier's or the instruction set's.
-const OPTIONAL: [Feature; 10] = [
+const OPTIONAL: [Feature; 15] = [
     Feature::Kprobes,
     Feature::KprobePmu,
     Feature::UprobePmu,
@@ -95,6 +95,11 @@ const OPTIONAL: [Feature; 10] = [
     Feature::Freplace,
     Feature::FmodRet,
     Feature::Lsm,
+    Feature::KprobeTracefs,
+    Feature::KprobeMulti,
+    Feature::KprobeSession,
+    Feature::TracingLink,
+    Feature::Sleepable,
 ];
 
 fn features() -> Result<(), Skip> {
@@ -131,6 +136,15 @@ fn helpers() -> Result<(), Skip> {
     ] {
         assert_eq!(target.has_helper(kind, helper), has, "{helper} in {kind:?}");
     }
+    // What is asked by trying alone; the kernel's log is spared of what need not be asked.
+    let answers = target.try_helpers(ProgType::TRACEPOINT, false);
+    let of = |wanted: Helper| answers.iter().find(|(helper, _)| *helper == wanted).map(|(_, answer)| answer.clone());
+    assert_eq!((of(Helper::GET_CURRENT_COMM), of(Helper::BIND)), (Some(Answer::Yes), Some(Answer::No)));
+    assert!(matches!(of(Helper::TRACE_PRINTK), Some(Answer::Unknown(why)) if why.contains("log")));
+    assert_eq!(target.try_prog_type(ProgType::RAW_TRACEPOINT), Answer::Yes);
+    assert_eq!(target.try_prog_type(ProgType(9999)), Answer::No);
+    assert_eq!(target.try_map_type(MapType::ARRAY), Answer::Yes);
+    assert_eq!(target.try_map_type(MapType(9999)), Answer::No);
     let without = Target::builder().without(Feature::ProbeReadKernel).running().unwrap();
     assert!(!without.has_helper(ProgType::TRACEPOINT, Helper::PROBE_READ_USER_STR));
     assert!(without.has_helper(ProgType::TRACEPOINT, Helper::GET_CURRENT_PID_TGID));

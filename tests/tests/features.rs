@@ -69,13 +69,15 @@ fn every_row_has_the_documented_members() {
 }
 
 const NAMESPACE: PidNamespace = PidNamespace { dev: 4, ino: 0xf000_0123 };
-const LINES: [&str; 6] = [
+const LINES: [&str; 8] = [
     "tcpconnect --probe kprobe -p 7",
     "tcpconnect --probe tracepoint -L -p 7",
     "icmpecho --probe kprobe",
     "writehist -p 7",
     "gethostlatency -p 7",
     "bpf2bpf",
+    "execsnoop --probe tracepoint",
+    "execsnoop --probe kprobe -x",
 ];
 
 /// In the initial namespace there is nothing to ask; in another, who is shown or filtered is asked for by its numbers.

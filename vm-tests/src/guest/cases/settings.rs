@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub const ON_FOUR_CPUS: &[Case] = &[
     Case { name: "settings::lockdown_for_confidentiality_is_told", run: confidential },
 ];
 
-const TOOLS: [&str; 4] = ["tcpconnect", "icmpecho", "skbrecv", "writehist"];
+const TOOLS: [&str; 5] = ["tcpconnect", "icmpecho", "skbrecv", "writehist", "execsnoop"];
 /// After so long a tool has seen that a CPU came or went.
 const LOOKED: Duration = Duration::from_millis(1500);
 
@@ -98,6 +98,12 @@ fn works(ctx: &Ctx, name: &str, options: &[&str], prepare: &dyn Fn(&mut Command)
         "skbrecv" => {
             datagram("127.0.0.1".parse()?, 4321)?;
             Box::new(|row| row.contains(" 4349 "))
+        }
+        "execsnoop" => {
+            let mut child = Command::new(std::env::current_exe()?).arg("--list").stdout(Stdio::null()).spawn()?;
+            let pid = child.id().to_string();
+            child.wait()?;
+            Box::new(move |row| row.split_whitespace().nth(1) == Some(&pid) && row.ends_with("--list"))
         }
         _ => {
             sys::write_of_size(1 << 20);
