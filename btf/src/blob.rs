@@ -1,9 +1,6 @@
 //! A blob of BTF: header, types, strings.
 
-use std::path::Path;
 use std::sync::Arc;
-
-use object::{Object, ObjectSection};
 
 use crate::Error;
 use crate::types::{Kind, Type, TypeId};
@@ -67,7 +64,7 @@ impl Btf {
     /// # Errors
     /// Bytes that are not BTF, or not all of it.
     pub fn parse(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self, Error> {
-        Self::open(Arc::new(bytes), None)
+        Self::indexed(Arc::new(bytes), None)
     }
 
     /// Reads a blob whose types come after those of `base`, as in /sys/kernel/btf/nf_conntrack.
@@ -75,31 +72,10 @@ impl Btf {
     /// # Errors
     /// As [`Btf::parse`].
     pub fn parse_split(bytes: impl AsRef<[u8]> + Send + Sync + 'static, base: &Self) -> Result<Self, Error> {
-        Self::open(Arc::new(bytes), Some(base.clone()))
+        Self::indexed(Arc::new(bytes), Some(base.clone()))
     }
 
-    /// Reads the `.BTF` section of an ELF file, such as a vmlinux.
-    ///
-    /// # Errors
-    /// As [`Btf::parse`], and when there is no such section.
-    pub fn from_elf(bytes: &[u8]) -> Result<Self, Error> {
-        let file = object::File::parse(bytes).map_err(Error::Elf)?;
-        let section = file.section_by_name(".BTF").ok_or(Error::NoSection)?;
-        Self::parse(section.data().map_err(Error::Elf)?.to_vec())
-    }
-
-    /// Reads a file that is either.
-    ///
-    /// # Errors
-    /// As [`Btf::parse`] and [`Btf::from_elf`]; the path is in the error.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| Error::Io(path.to_owned(), error))?;
-        let btf = if bytes.starts_with(b"\x7fELF") { Self::from_elf(&bytes) } else { Self::parse(bytes) };
-        btf.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
-    }
-
-    fn open(bytes: Bytes, base: Option<Self>) -> Result<Self, Error> {
+    fn indexed(bytes: Bytes, base: Option<Self>) -> Result<Self, Error> {
         let data = (*bytes).as_ref();
         let len = data.len();
         let truncated = |what, at| Error::Truncated { what, at, len };
@@ -179,7 +155,8 @@ impl Btf {
         })))
     }
 
-    fn data(&self) -> &[u8] {
+    /// The blob.
+    pub fn as_bytes(&self) -> &[u8] {
         (*self.0.bytes).as_ref()
     }
 
@@ -228,8 +205,8 @@ impl Btf {
         let at = |index: usize| self.0.offsets.get(index).and_then(|&at| usize::try_from(at).ok());
         let start = at(index).ok_or(Error::NoId(id.0))?;
         // What is after the last type belongs to other sections; decoding stops at the number of elements.
-        let end = at(index + 1).unwrap_or(self.data().len());
-        let bytes = self.data().get(start..end).ok_or(Error::NoId(id.0))?;
+        let end = at(index + 1).unwrap_or(self.as_bytes().len());
+        let bytes = self.as_bytes().get(start..end).ok_or(Error::NoId(id.0))?;
         let reader = Reader { bytes, big_endian: self.0.big_endian };
         let word = |index: usize| reader.u32(index * 4).ok_or(Error::NoId(id.0));
         Ok(Type { btf: self, id, name_off: word(0)?, info: word(1)?, size: word(2)?, tail: &bytes[12..] })
@@ -252,7 +229,7 @@ impl Btf {
         }
         let (start, end) = self.0.strings;
         let offset = usize::try_from(offset - self.0.first_string).ok()?;
-        let tail = self.data().get(start.checked_add(offset)?..end)?;
+        let tail = self.as_bytes().get(start.checked_add(offset)?..end)?;
         tail.iter().position(|&byte| byte == 0).map(|end| &tail[..end])
     }
 
@@ -263,7 +240,7 @@ impl Btf {
         }
         let (start, end) = self.0.strings;
         let offset = usize::try_from(offset - self.0.first_string).unwrap_or(usize::MAX);
-        let tail = start.checked_add(offset).and_then(|start| self.data().get(start..end)).unwrap_or_default();
+        let tail = start.checked_add(offset).and_then(|start| self.as_bytes().get(start..end)).unwrap_or_default();
         tail.get(text.len()) == Some(&0) && tail.starts_with(text)
     }
 
@@ -272,7 +249,7 @@ impl Btf {
         if name.is_empty() {
             return None;
         }
-        let reader = Reader { bytes: self.data(), big_endian: self.0.big_endian };
+        let reader = Reader { bytes: self.as_bytes(), big_endian: self.0.big_endian };
         let matches = |index: u32| {
             let at = self.0.offsets.get(usize::try_from(index).ok()?).and_then(|&at| usize::try_from(at).ok())?;
             let is_kind = kinds.contains(&Kind::of(reader.u32(at + 4)?));

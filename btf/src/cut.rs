@@ -10,46 +10,70 @@ use crate::{Btf, Error};
 const NAME_SPACES: [&[Kind]; 3] =
     [&[Kind::STRUCT, Kind::UNION], &[Kind::TYPEDEF, Kind::ENUM, Kind::ENUM64, Kind::INT, Kind::FLOAT], &[Kind::FUNC]];
 
+/// How much of a type is kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    /// Its name.
+    Name,
+    /// Its size, and of a structure the members that are on a path.
+    Path,
+    All,
+}
+
+/// What the roots name: types, and members by the number of their structure.
+#[derive(Default)]
+struct Named {
+    types: BTreeSet<TypeId>,
+    starts: BTreeSet<TypeId>,
+    members: BTreeMap<TypeId, BTreeSet<usize>>,
+}
+
 /// Cuts a blob down to what `roots` name: structures, unions, typedefs, enumerations and functions, with all they are made of.
 ///
-/// A root may be the path of a field, as [`Btf::field`] takes it; the structure that it begins at is kept with all its members.
-/// What is only pointed to becomes a forward declaration, unless it is a root. The order of the types stays, so equal input
-/// gives equal output, and a cut of a cut is the same.
+/// A root may be the path of a member, as [`Btf::field`] takes it, or several paths separated by `|`, of which those are kept that
+/// are there; of the structures on a path the other members are left out, unless they are roots themselves. What is only
+/// pointed to becomes a forward declaration, unless it is a root, and an enumeration that only functions take or return loses its
+/// values. The order of the types stays, so equal input gives equal output, and a cut of a cut is the same.
 ///
 /// # Errors
 /// A root that is not there; types that are broken, or of a kind that is not known.
 pub fn cut(btf: &Btf, roots: &[&str]) -> Result<Vec<u8>, Error> {
-    let mut named = BTreeSet::new();
+    let mut named = Named::default();
     for root in roots {
-        let found = named_by(btf, root);
-        if found.is_empty() {
-            return Err(Error::NoType((*root).to_owned()));
+        if !named.add(btf, root) {
+            let missing = || Error::NoType((*root).to_owned());
+            return Err(btf.field(root).err().filter(|_| root.contains('.')).unwrap_or_else(missing));
         }
-        named.extend(found);
     }
-    // Every type that is kept, and whether it is needed in full; the name is enough of others.
-    let mut kept = BTreeMap::<TypeId, bool>::new();
-    let mut todo: Vec<(TypeId, bool)> = named.iter().map(|&id| (id, true)).collect();
-    while let Some((id, full)) = todo.pop() {
+    let mut kept = BTreeMap::<TypeId, Extent>::new();
+    let mut todo: Vec<(TypeId, Extent)> = named.types.iter().map(|&id| (id, Extent::All)).collect();
+    todo.extend(named.starts.iter().map(|&id| (id, Extent::Path)));
+    while let Some((id, extent)) = todo.pop() {
         let ty = btf.ty(id)?;
-        let full = full || named.contains(&id) || !can_be_a_name(&ty);
+        let extent = match extent {
+            _ if named.types.contains(&id) => Extent::All,
+            Extent::Name if !can_be_a_name(&ty) => named.least(&ty),
+            extent => extent,
+        };
         // A type that was met behind a pointer is met again where it is a member.
-        if id.0 == 0 || kept.get(&id).is_some_and(|&known| known || !full) {
+        if id.0 == 0 || kept.get(&id).is_some_and(|&known| known >= extent) {
             continue;
         }
-        kept.insert(id, full);
-        if full || !is_tagged(&ty) {
-            let by_value = full && !matches!(ty.kind(), Kind::PTR | Kind::FUNC_PROTO);
-            todo.extend(references(&ty)?.into_iter().map(|id| (id, by_value)));
+        kept.insert(id, extent);
+        if extent != Extent::Name || !is_tagged(&ty) {
+            let behind = if matches!(ty.kind(), Kind::PTR | Kind::FUNC_PROTO) { Extent::Name } else { extent };
+            let words = words(&ty, named.members_of(&ty, extent))?;
+            let references = words.into_iter().filter(|(word, _)| *word == Word::Type);
+            todo.extend(references.map(|(_, id)| (TypeId(id), behind)));
         }
     }
     let numbers: BTreeMap<TypeId, u32> = kept.keys().copied().zip(1..).collect();
     let number = |id: TypeId| numbers.get(&id).copied().unwrap_or_default();
     let mut out = Builder::with_byte_order(btf.is_big_endian());
-    for (&id, &full) in &kept {
+    for (&id, &extent) in &kept {
         let ty = btf.ty(id)?;
-        if full || !is_tagged(&ty) {
-            copy(&ty, &mut out, number)?;
+        if extent != Extent::Name || !is_tagged(&ty) {
+            copy(&ty, &mut out, named.members_of(&ty, extent), number)?;
         } else {
             let flag = u32::from(ty.kind() == Kind::UNION) << 31;
             out.raw(&ty.name(), flag | u32::from(Kind::FWD.0) << 24, 0, &[]);
@@ -58,10 +82,56 @@ pub fn cut(btf: &Btf, roots: &[&str]) -> Result<Vec<u8>, Error> {
     Ok(out.finish())
 }
 
-/// The types that a root names: one of each name space, for each of its alternatives.
-fn named_by(btf: &Btf, root: &str) -> Vec<TypeId> {
-    let names = root.split('|').map(|path| path.split(['.', '[']).next().unwrap_or_default().trim());
-    names.flat_map(|name| NAME_SPACES.iter().filter_map(move |kinds| Some(btf.find(name, kinds)?.id))).collect()
+impl Named {
+    /// Whether a root names anything.
+    fn add(&mut self, btf: &Btf, root: &str) -> bool {
+        let mut found = false;
+        for path in root.split('|').map(str::trim) {
+            if path.contains(['.', '[']) {
+                let mut steps = Vec::new();
+                let Ok(start) = btf.walk(path, &mut steps) else { continue };
+                found = true;
+                self.starts.insert(start);
+                steps.into_iter().for_each(|(holder, index)| {
+                    self.members.entry(holder).or_default().insert(index);
+                });
+            } else {
+                for ty in NAME_SPACES.iter().filter_map(|kinds| btf.find(path, kinds)) {
+                    found = true;
+                    self.types.insert(ty.id);
+                }
+            }
+        }
+        found
+    }
+
+    /// How much is kept of a type that has no name that could stand for it.
+    fn least(&self, ty: &Type<'_>) -> Extent {
+        if self.members.contains_key(&ty.id) { Extent::Path } else { Extent::All }
+    }
+
+    /// The members of a structure and the values of an enumeration that are kept, where not all are.
+    fn members_of(&self, ty: &Type<'_>, extent: Extent) -> Option<&BTreeSet<usize>> {
+        const NONE: &BTreeSet<usize> = &BTreeSet::new();
+        let is_part = match ty.kind() {
+            Kind::STRUCT | Kind::UNION => extent == Extent::Path,
+            Kind::ENUM | Kind::ENUM64 => extent != Extent::All,
+            _ => false,
+        };
+        is_part.then(|| self.members.get(&ty.id).unwrap_or(NONE))
+    }
+}
+
+/// The names that a root begins with, one for each of its alternatives.
+pub(crate) fn root_names(root: &str) -> impl Iterator<Item = &str> {
+    root.split('|').map(|path| path.split(['.', '[']).next().unwrap_or_default().trim())
+}
+
+impl Btf {
+    /// Those of some roots for [`cut`] that are there.
+    pub fn present<'r>(&self, roots: &[&'r str]) -> Vec<&'r str> {
+        roots.iter().copied().filter(|root| Named::default().add(self, root)).collect()
+    }
 }
 
 /// Whether a forward declaration can stand for it.
@@ -72,25 +142,34 @@ fn is_tagged(ty: &Type<'_>) -> bool {
 /// Whether it matters that it is only pointed to: to itself, or to what it is another name of.
 fn can_be_a_name(ty: &Type<'_>) -> bool {
     const ALIASES: [Kind; 5] = [Kind::TYPEDEF, Kind::CONST, Kind::VOLATILE, Kind::RESTRICT, Kind::TYPE_TAG];
-    is_tagged(ty) || ALIASES.contains(&ty.kind())
+    is_tagged(ty)
+        || matches!(ty.kind(), Kind::ENUM | Kind::ENUM64) && !ty.name().is_empty()
+        || ALIASES.contains(&ty.kind())
 }
 
-/// The words of a type after its name and `info`, and what each is.
-fn words(ty: &Type<'_>) -> Result<Vec<(Word, u32)>, Error> {
+/// The words of a type after its name and `info`, and what each is; of all its elements, or of some.
+fn words(ty: &Type<'_>, elements: Option<&BTreeSet<usize>>) -> Result<Vec<(Word, u32)>, Error> {
     let (fixed, each) = ty.kind().words().ok_or(Error::Kind { kind: ty.kind().0, id: ty.id.0 })?;
     let size = if ty.kind() == Kind::ARRAY || ty.target().is_none() { Word::Number } else { Word::Type };
-    let tail = fixed.iter().chain((0..ty.elements()).flat_map(|_| each));
-    Ok([(size, ty.size)].into_iter().chain(tail.enumerate().map(|(at, &word)| (word, ty.word(at)))).collect())
+    let mut words = vec![(size, ty.size)];
+    let mut add = |at: usize, list: &[Word]| {
+        words.extend(list.iter().enumerate().map(|(index, &word)| (word, ty.word(at + index))));
+    };
+    add(0, fixed);
+    for element in (0..ty.elements()).filter(|index| elements.is_none_or(|some| some.contains(index))) {
+        add(fixed.len() + element * each.len(), each);
+    }
+    Ok(words)
 }
 
-/// The types that a type is made of.
-fn references(ty: &Type<'_>) -> Result<Vec<TypeId>, Error> {
-    Ok(words(ty)?.into_iter().filter(|(word, _)| *word == Word::Type).map(|(_, id)| TypeId(id)).collect())
-}
-
-/// Appends a type, with other numbers for those it refers to.
-fn copy(ty: &Type<'_>, out: &mut Builder, number: impl Fn(TypeId) -> u32) -> Result<(), Error> {
-    let mut copied = words(ty)?;
+/// Appends a type or some of its elements, with other numbers for those it refers to.
+fn copy(
+    ty: &Type<'_>,
+    out: &mut Builder,
+    elements: Option<&BTreeSet<usize>>,
+    number: impl Fn(TypeId) -> u32,
+) -> Result<(), Error> {
+    let mut copied = words(ty, elements)?;
     for (word, value) in &mut copied {
         match word {
             Word::Type => *value = number(TypeId(*value)),
@@ -99,7 +178,11 @@ fn copy(ty: &Type<'_>, out: &mut Builder, number: impl Fn(TypeId) -> u32) -> Res
         }
     }
     let words: Vec<u32> = copied.into_iter().map(|(_, value)| value).collect();
-    out.raw(&ty.name(), ty.info, words[0], &words[1..]);
+    let info = match elements {
+        Some(some) => ty.info & 0xff00_0000 | u32::try_from(some.len()).unwrap_or_default(),
+        None => ty.info,
+    };
+    out.raw(&ty.name(), info, words[0], &words[1..]);
     Ok(())
 }
 
@@ -146,7 +229,7 @@ mod tests {
         let full = Btf::parse(types(false).finish()).unwrap();
         let path = cut(&full, &["gone.x|far.p|far.q"]).unwrap();
         assert_eq!(path, cut(&full, &["far"]).unwrap());
-        assert!(matches!(cut(&full, &["gone.x|lost"]), Err(Error::NoType(root)) if root == "gone.x|lost"));
+        assert!(matches!(cut(&full, &["gone.x|lost"]), Err(Error::Path { path, .. }) if path == "gone.x"));
     }
 
     #[test]

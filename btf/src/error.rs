@@ -47,12 +47,48 @@ pub enum Error {
     },
     /// The ELF file has no `.BTF` section.
     NoSection,
+    /// An archive of types cannot be read or written; the text tells why.
+    Archive(&'static str),
+    /// An archive has so many kernels, and none that was asked for.
+    NoRelease(usize),
+    /// An ELF file has neither BTF nor debugging information that can be read.
+    Neither(Box<Error>, Box<Error>),
+    /// The ELF file has no `.debug_info` section, or one without types.
+    NoDwarf,
+    /// The ELF file is an object that is not linked yet: the numbers in its DWARF are to be filled in by the linker.
+    Relocatable,
+    /// The ELF file is for a machine of 32 bits, whose pointers are not those that BTF is read with here.
+    Narrow,
+    /// The DWARF refers to another file, in which `dwz` has collected what several have in common.
+    Supplementary,
+    /// A part of the DWARF cannot be read.
+    Dwarf {
+        /// What was being read.
+        what: &'static str,
+        /// What gimli says.
+        error: gimli::Error,
+    },
+    /// The DWARF can be read, but what it says cannot be; the text tells what there is.
+    Malformed(&'static str),
+    /// A compressed section says that it is larger than any that was compressed can be.
+    Inflation {
+        /// The name of the section.
+        section: String,
+        /// How large it says it is, in bytes.
+        size: u64,
+    },
     /// The ELF file cannot be read.
     Elf(object::Error),
     /// The file cannot be read.
     Io(PathBuf, std::io::Error),
     /// The file was read, but not understood.
     File(PathBuf, Box<Error>),
+}
+
+impl Error {
+    pub(crate) fn dwarf(what: &'static str, error: gimli::Error) -> Self {
+        Self::Dwarf { what, error }
+    }
 }
 
 impl fmt::Display for Error {
@@ -69,6 +105,24 @@ impl fmt::Display for Error {
             Self::NoType(name) => write!(f, "BTF has no type `{name}`"),
             Self::Path { path, why } => write!(f, "no field `{path}`: {why}"),
             Self::NoSection => f.write_str("the ELF file has no .BTF section"),
+            Self::Archive(why) => write!(f, "not an archive of types: {why}"),
+            Self::NoRelease(count) => write!(f, "none of the {count} releases in the archive is this one"),
+            // The first has no cause where it only says that there is no such section.
+            Self::Neither(btf, dwarf) => match std::error::Error::source(btf) {
+                Some(cause) => write!(f, "{btf}: {cause}; {dwarf}"),
+                None => write!(f, "{btf}; {dwarf}"),
+            },
+            Self::NoDwarf => f.write_str("the ELF file has no types in a .debug_info section"),
+            Self::Relocatable => f.write_str(
+                "the ELF file is an object that is not linked yet: link it, or take the vmlinux it is a part of",
+            ),
+            Self::Narrow => f.write_str("the ELF file is for a machine of 32 bits, and types are read for 64"),
+            Self::Supplementary => f.write_str("the DWARF refers to another file (dwz -m), which is not read"),
+            Self::Dwarf { what, .. } => write!(f, "broken DWARF: cannot read {what}"),
+            Self::Malformed(what) => write!(f, "broken DWARF: there are {what}"),
+            Self::Inflation { section, size } => {
+                write!(f, "section {section} claims to be {size} bytes when inflated, more than it can be")
+            }
             Self::Elf(_) => f.write_str("cannot read the ELF file"),
             Self::Io(path, _) | Self::File(path, _) => write!(f, "cannot read types from {}", path.display()),
         }
@@ -79,6 +133,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Elf(error) => Some(error),
+            Self::Neither(_, error) => error.source(),
+            Self::Dwarf { error, .. } => Some(error),
             Self::Io(_, error) => Some(error),
             Self::File(_, error) => Some(error),
             _ => None,

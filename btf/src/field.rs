@@ -52,7 +52,7 @@ impl Btf {
     pub fn field(&self, path: &str) -> Result<Field, Error> {
         let mut first = None;
         for alternative in path.split('|').map(str::trim) {
-            match self.one_field(alternative) {
+            match self.one_field(alternative, &mut Vec::new()) {
                 Ok(field) => return Ok(field),
                 Err(error) => first = first.or(Some(error)),
             }
@@ -60,20 +60,29 @@ impl Btf {
         Err(first.unwrap_or_else(|| Error::NoType(path.to_owned())))
     }
 
-    fn one_field(&self, path: &str) -> Result<Field, Error> {
+    /// The type that a path begins with, and each member that it goes through: of which structure, and which of its members.
+    pub(crate) fn walk(&self, path: &str, steps: &mut Vec<(TypeId, usize)>) -> Result<TypeId, Error> {
+        self.one_field(path, steps)?;
+        let root = path.split(['.', '[']).next().unwrap_or_default();
+        self.root(root).map(|ty| ty.id).ok_or_else(|| Error::NoType(root.to_owned()))
+    }
+
+    /// The type at the start of a path.
+    fn root(&self, name: &str) -> Option<Type<'_>> {
+        self.find(name, &[Kind::STRUCT, Kind::UNION]).or_else(|| self.find(name, &[Kind::TYPEDEF]))
+    }
+
+    fn one_field(&self, path: &str, through: &mut Vec<(TypeId, usize)>) -> Result<Field, Error> {
         let wrong = |why: String| Error::Path { path: path.to_owned(), why };
         let (root, rest) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
-        let mut ty = self
-            .find(root, &[Kind::STRUCT, Kind::UNION])
-            .or_else(|| self.find(root, &[Kind::TYPEDEF]))
-            .ok_or_else(|| wrong(format!("there is no struct, union or typedef `{root}`")))?;
+        let mut ty = self.root(root).ok_or_else(|| wrong(format!("there is no struct, union or typedef `{root}`")))?;
         let mut bits = 0_u32;
         let mut bit_size = None;
         for step in steps(rest).ok_or_else(|| wrong("it is not made of `.member` and `[index]`".to_owned()))? {
             let holder = ty.resolved()?;
             let (id, more, size) = match step {
                 Step::Member(name) => {
-                    let member = self.member(holder, name)?;
+                    let member = self.member(holder, name, through)?;
                     let member = member.ok_or_else(|| wrong(self.no_member(&holder, name)))?;
                     (member.ty, member.bit_offset, member.bits)
                 }
@@ -104,8 +113,13 @@ impl Btf {
     }
 
     /// A member of a structure or of one of its anonymous parts, placed within the structure.
-    fn member<'a>(&'a self, holder: Type<'a>, name: &str) -> Result<Option<Member<'a>>, Error> {
-        self.member_within(holder, name, 0, &mut { MEMBERS })
+    fn member<'a>(
+        &'a self,
+        holder: Type<'a>,
+        name: &str,
+        through: &mut Vec<(TypeId, usize)>,
+    ) -> Result<Option<Member<'a>>, Error> {
+        self.member_within(holder, name, 0, &mut { MEMBERS }, through)
     }
 
     fn member_within<'a>(
@@ -114,6 +128,7 @@ impl Btf {
         name: &str,
         depth: usize,
         left: &mut usize,
+        through: &mut Vec<(TypeId, usize)>,
     ) -> Result<Option<Member<'a>>, Error> {
         let too_deep = || Error::TooDeep(holder.id.0);
         let count = holder.member_count();
@@ -121,6 +136,7 @@ impl Btf {
         // Names are compared where they are: a task_struct has hundreds of them.
         let named = |index: &usize| holder.btf.string_is(holder.element(*index, 3)[0], name.as_bytes());
         if let Some(index) = (0..count).find(named) {
+            through.push((holder.id, index));
             return Ok(Some(holder.member(index)));
         }
         for index in 0..count {
@@ -131,7 +147,8 @@ impl Btf {
                 continue;
             }
             let inner = self.ty(TypeId(id))?.resolved()?;
-            if let Some(mut member) = self.member_within(inner, name, depth + 1, left)? {
+            if let Some(mut member) = self.member_within(inner, name, depth + 1, left, through)? {
+                through.push((holder.id, index));
                 let offset = holder.member(index).bit_offset.checked_add(member.bit_offset);
                 member.bit_offset = offset.ok_or_else(too_deep)?;
                 return Ok(Some(member));

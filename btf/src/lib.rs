@@ -17,17 +17,22 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod archive;
 mod blob;
 mod cut;
+mod dwarf;
 mod error;
 mod field;
+mod file;
 mod spell;
 mod types;
 mod write;
 
+pub use archive::Archive;
 pub use blob::{Btf, Bytes};
 pub use cut::cut;
 pub use error::Error;
 pub use field::{BitField, Field};
+pub use file::Form;
 pub use types::{Kind, Member, Param, Type, TypeId};
 pub use write::Builder;

@@ -54,6 +54,12 @@ impl Builder {
         TypeId(self.count)
     }
 
+    /// Appends a type as it is, from the offset of its name on.
+    pub(crate) fn words(&mut self, words: &[u32]) {
+        self.types.extend(words);
+        self.count += 1;
+    }
+
     fn ty(&mut self, kind: Kind, name: &str, elements: usize, size: u32, tail: &[u32]) -> TypeId {
         let elements = u32::try_from(elements).unwrap_or(u32::MAX) & 0xffff;
         self.raw(name, u32::from(kind.0) << 24 | elements, size, tail)

@@ -94,18 +94,18 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target, place: Option
         | Attach::Usdt { .. } => target.arch().register(word),
         Attach::RawTracepoint { .. } => argument(word).map(|n| (n - 1) * 8),
         // The arguments, a word each, and after them the result; of fmod_ret and LSM what another program has decided.
-        Attach::Fentry { func } => words(word, arguments(target.btf()?.func_proto(func)?), None),
+        Attach::Fentry { func } => words(word, arguments(target.func_proto(func)?), None),
         Attach::Fexit { func } | Attach::FmodRet { func } => {
-            let params = arguments(target.btf()?.func_proto(func)?);
+            let params = arguments(target.func_proto(func)?);
             words(word, params, Some(params))
         }
         Attach::Lsm { hook } => {
-            let params = arguments(target.btf()?.func_proto(&format!("bpf_lsm_{hook}"))?);
+            let params = arguments(target.func_proto(&format!("bpf_lsm_{hook}"))?);
             words(word, params, Some(params))
         }
         // The first parameter is the tracepoint's own, and no program sees it.
         Attach::TpBtf { name } => {
-            words(word, arguments(target.btf()?.typedef_proto(&format!("btf_trace_{name}"))?).saturating_sub(1), None)
+            words(word, arguments(target.typedef_proto(&format!("btf_trace_{name}"))?).saturating_sub(1), None)
         }
         Attach::FentryProg(func) => words(word, func.proto.len(), None),
         Attach::FexitProg(func) => {

@@ -36,6 +36,7 @@ mod syscall;
 mod target;
 mod trace_pipe;
 mod tracefs;
+mod types;
 pub mod usdt;
 mod verifier;
 
@@ -60,5 +61,6 @@ pub use syscall::SyscallSymbol;
 pub use target::{Target, TargetBuilder};
 pub use trace_pipe::{Printed, TracePipe};
 pub use tracefs::{Format, FormatField};
+pub use types::{BtfSource, load_btf};
 pub use usdt::Usdt;
 pub use verifier::Rejection;

@@ -81,6 +81,7 @@ impl Linked {
     fn attach_id(&self, target: &Target) -> Result<u32, Error> {
         let Some((kind, name)) = self.spec.attach.kernel_type() else { return Ok(0) };
         let feature = self.spec.attach.feature().unwrap_or(Feature::Fentry);
+        target.note(&name);
         let found = target.numbered_btf(feature)?.find(&name, &[kind]);
         found.map(|found| found.id.0).ok_or_else(|| bpfkit_btf::Error::NoType(name).into())
     }
@@ -125,6 +126,7 @@ impl Linked {
                 self.callees.insert(slot, name.clone().into_owned());
             }
             Fixup::Kfunc(name) => {
+                target.note(name);
                 let func = target
                     .numbered_btf(Feature::Kfunc)?
                     .find(name, &[Kind::FUNC])

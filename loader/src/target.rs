@@ -1,11 +1,12 @@
 //! The kernel that programs are made for: the running one, or another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use bpfkit_asm::{Helper, Version};
-use bpfkit_btf::{Btf, Field};
+use bpfkit_btf::{Btf, Field, Form, Type};
 
 use crate::calibrate::{Layout, calibrate};
 use crate::ctx::Arch;
@@ -15,6 +16,7 @@ use crate::kind::ProgType;
 use crate::pid_namespace::PidNamespace;
 use crate::sys::map::map_file;
 use crate::tracefs::{Format, Tracefs};
+use crate::types::{BtfSource, Search};
 use crate::{Error, kernel, probe};
 
 /// Everything that code may depend on: architecture, version (for messages), types and features.
@@ -26,12 +28,14 @@ pub struct Target {
     version: Version,
     is_running: bool,
     pid_namespace: Option<PidNamespace>,
-    btf_file: Option<PathBuf>,
+    search: Search,
     without: Vec<Feature>,
     mount: bool,
-    btf: OnceLock<Result<Btf, Tried>>,
-    /// The running kernel's own, where [`Self::btf`] is a file's.
-    own_btf: OnceLock<Result<Btf, String>>,
+    btf: OnceLock<Result<(Btf, Option<BtfSource>), Tried>>,
+    /// The running kernel's own, whatever [`Self::btf`] is.
+    own_btf: OnceLock<Result<(Btf, BtfSource), String>>,
+    /// What was looked for among the types.
+    asked: Mutex<BTreeSet<String>>,
     tracefs: OnceLock<Result<Tracefs, String>>,
     features: Mutex<HashMap<Feature, (bool, Known)>>,
     helpers: Mutex<HashMap<(ProgType, u32), bool>>,
@@ -44,16 +48,30 @@ pub struct Target {
 /// How a target of the running kernel differs from what the kernel says.
 #[derive(Clone, Debug, Default)]
 pub struct TargetBuilder {
-    btf_file: Option<PathBuf>,
+    search: Search,
     without: Vec<Feature>,
     no_mount: bool,
 }
 
 impl TargetBuilder {
-    /// Takes the types from this file.
+    /// Takes the types from this file: BTF, an ELF file with BTF or DWARF, or an archive that has this kernel's release.
     #[must_use]
     pub fn btf_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.btf_file = Some(path.into());
+        self.search.file = Some(path.into());
+        self
+    }
+
+    /// Says which types are needed, as [`bpfkit_btf::cut`] takes them. It spares work where they come from DWARF.
+    #[must_use]
+    pub fn roots(mut self, roots: &'static [&'static str]) -> Self {
+        self.search.roots = Some(roots);
+        self
+    }
+
+    /// An [`Archive`](bpfkit_btf::Archive) to take the types from if they are nowhere else.
+    #[must_use]
+    pub fn carried(mut self, archive: &'static [u8]) -> Self {
+        self.search.carried = archive;
         self
     }
 
@@ -84,7 +102,7 @@ impl TargetBuilder {
         Ok(Target {
             is_running: true,
             pid_namespace: PidNamespace::own(),
-            btf_file: self.btf_file,
+            search: self.search,
             without: self.without,
             mount: !self.no_mount,
             ..Target::bare(Arch::running()?, version)
@@ -99,11 +117,12 @@ impl Target {
             version,
             is_running: false,
             pid_namespace: None,
-            btf_file: None,
+            search: Search::default(),
             without: Vec::new(),
             mount: false,
             btf: OnceLock::new(),
             own_btf: OnceLock::new(),
+            asked: Mutex::default(),
             tracefs: OnceLock::new(),
             features: Mutex::default(),
             helpers: Mutex::default(),
@@ -131,7 +150,7 @@ impl Target {
         let target = Self::bare(Arch::X86_64, version);
         let none =
             || vec![("--btf".to_owned(), "not given, and a kernel that does not run here has no other".to_owned())];
-        let _ = target.btf.set(btf.ok_or_else(none));
+        let _ = target.btf.set(btf.map(|btf| (btf, None)).ok_or_else(none));
         target
     }
 
@@ -230,49 +249,75 @@ impl Target {
     /// # Errors
     /// Where they were looked for, and what was there.
     pub fn btf(&self) -> Result<&Btf, Error> {
-        self.btf.get_or_init(|| self.open_btf()).as_ref().map_err(|tried| Error::NoBtf(tried.clone()))
+        let found = self.btf.get_or_init(|| self.open_btf().map(|(btf, source)| (btf, Some(source))));
+        found.as_ref().map(|(btf, _)| btf).map_err(|tried| Error::NoBtf(tried.clone()))
     }
 
-    /// The types by whose numbers the running kernel knows its functions: its own. Another file may have the same types under
-    /// other numbers.
+    /// Where its types came from, if they were needed so far. Those of another kernel were given.
+    pub fn btf_source(&self) -> Option<&BtfSource> {
+        self.btf.get()?.as_ref().ok()?.1.as_ref()
+    }
+
+    /// What was looked for among its types so far, as [`bpfkit_btf::cut`] takes it.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Remembers that something was looked for among the types.
+    pub(crate) fn note(&self, root: &str) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(root.to_owned());
+    }
+
+    /// The running kernel's types as it shows them itself.
+    fn own_btf(&self) -> Result<&(Btf, BtfSource), &String> {
+        let open = || {
+            if self.without.contains(&Feature::KernelBtf) {
+                return Err("it is to do without".to_owned());
+            }
+            let started = Instant::now();
+            let btf = sysfs_btf().map_err(|error| chain(&error))?;
+            Ok((btf, BtfSource { place: SYSFS_BTF.to_owned(), form: Form::Btf, took: started.elapsed() }))
+        };
+        self.own_btf.get_or_init(open).as_ref()
+    }
+
+    /// The types by whose numbers the kernel knows its functions. Those of a running one are its own: another file may have the same
+    /// types under other numbers.
     pub(crate) fn numbered_btf(&self, feature: Feature) -> Result<&Btf, Error> {
-        if !self.is_running || self.btf_file.is_none() {
+        if !self.is_running {
             return self.btf();
         }
-        self.own_btf.get_or_init(|| sysfs_btf().map_err(|error| chain(&error))).as_ref().map_err(|why| Error::Missing {
+        self.own_btf().map(|(btf, _)| btf).map_err(|why| Error::Missing {
             feature,
             why: format!("it takes the kernel's own types, {SYSFS_BTF}: {why}"),
         })
     }
 
-    fn open_btf(&self) -> Result<Btf, Tried> {
-        if let Some(path) = &self.btf_file {
-            return Btf::from_file(path).map_err(|error| vec![("--btf".to_owned(), chain(&error))]);
-        }
-        if self.without.contains(&Feature::KernelBtf) {
-            return Err(vec![(SYSFS_BTF.to_owned(), "it is to do without".to_owned())]);
-        }
-        let release = kernel::release().unwrap_or_default();
+    fn open_btf(&self) -> Result<(Btf, BtfSource), Tried> {
         let mut tried = Tried::new();
-        let mut attempt = |path: &Path, result: Result<Btf, bpfkit_btf::Error>| {
-            result.map_err(|error| tried.push((path.display().to_string(), chain(&error)))).ok()
-        };
-        if let Some(btf) = attempt(Path::new(SYSFS_BTF), sysfs_btf()) {
-            return Ok(btf);
-        }
-        let places = [
-            format!("/boot/vmlinux-{release}"),
-            format!("/lib/modules/{release}/vmlinux"),
-            format!("/lib/modules/{release}/build/vmlinux"),
-            format!("/usr/lib/debug/boot/vmlinux-{release}"),
-            format!("/usr/lib/debug/lib/modules/{release}/vmlinux"),
-        ];
-        for place in places.iter().map(Path::new) {
-            if let Some(btf) = attempt(place, Btf::from_file(place)) {
-                return Ok(btf);
+        if self.search.file.is_none() {
+            match self.own_btf() {
+                Ok(own) => return Ok(own.clone()),
+                Err(why) => tried.push((SYSFS_BTF.to_owned(), why.clone())),
             }
         }
-        Err(tried)
+        let release = kernel::release().unwrap_or_default();
+        self.search.run(Path::new("/"), &release).map_err(|more| tried.into_iter().chain(more).collect())
+    }
+
+    /// The prototype of one of its functions.
+    ///
+    /// # Errors
+    /// As [`Target::btf`], and when it has no such function.
+    pub fn func_proto(&self, func: &str) -> Result<Type<'_>, Error> {
+        self.note(func);
+        Ok(self.btf()?.func_proto(func)?)
+    }
+
+    /// The prototype behind a typedef of a pointer to a function.
+    pub(crate) fn typedef_proto(&self, name: &str) -> Result<Type<'_>, Error> {
+        self.note(name);
+        Ok(self.btf()?.typedef_proto(name)?)
     }
 
     /// Finds a member of a structure by its path.
@@ -280,9 +325,10 @@ impl Target {
     /// # Errors
     /// As [`Target::btf`] and [`Btf::field`].
     pub fn field(&self, path: &str) -> Result<Field, Error> {
+        self.note(path);
         match self.btf() {
             Ok(btf) => Ok(btf.field(path)?),
-            Err(Error::NoBtf(mut tried)) if self.is_running && self.btf_file.is_none() => {
+            Err(Error::NoBtf(mut tried)) if self.is_running && self.search.file.is_none() => {
                 self.calibrated(path).map_err(|why| {
                     tried.push(("by trying".to_owned(), why));
                     Error::NoBtf(tried)
@@ -353,6 +399,7 @@ impl Target {
         if let Some(format) = Format::known(category, name) {
             return Ok(format);
         }
+        self.note(&Format::record(name));
         match self.btf().and_then(|btf| Format::from_btf(btf, name)) {
             Ok(format) => Ok(format),
             Err(error) => Err(from_tracefs.unwrap_or(error)),

@@ -245,12 +245,17 @@ impl Format {
         ((category, name) == ("sched", "sched_process_exec")).then_some(Self { fields })
     }
 
+    /// The name of the record's type.
+    pub(crate) fn record(name: &str) -> String {
+        // DEFINE_EVENT of include/trace/events/net.h.
+        let class = if name == "netif_receive_skb" { "net_dev_template" } else { name };
+        format!("trace_event_raw_{class}")
+    }
+
     /// The record's type, `struct trace_event_raw_NAME`, where the kernel's types have it. Tracepoints that record the same share
     /// one, by the name of their class.
     pub(crate) fn from_btf(btf: &Btf, name: &str) -> Result<Self, Error> {
-        // DEFINE_EVENT of include/trace/events/net.h.
-        let class = if name == "netif_receive_skb" { "net_dev_template" } else { name };
-        let name = format!("trace_event_raw_{class}");
+        let name = Self::record(name);
         let record = btf.find(&name, &[Kind::STRUCT]).ok_or(bpfkit_btf::Error::NoType(name))?;
         let fields = record.members().map(|member| {
             Ok(FormatField {

@@ -8,9 +8,11 @@ use std::os::unix::process::CommandExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 
-use bpfkit_asm::{Asm, Helper, bpf};
+use bpfkit_asm::{Asm, Helper, Version, bpf};
+use bpfkit_btf::Btf;
 use bpfkit_loader::{
     Answer, Attach, Error, Feature, Known, Map, MapSpec, MapType, Maps, Prog, ProgSpec, ProgType, Target, UpdateMode,
+    load_btf,
 };
 
 /// Why a test did not run here.
@@ -26,6 +28,7 @@ const TESTS: &[Test] = &[
     ("a_refused_program_with_a_callback_is_refused_for_its_own_reason", callback),
     ("the_kernel_shows_what_was_loaded", info),
     ("a_tracepoint_counts_until_its_link_is_dropped", tracepoint),
+    ("types_out_of_dwarf_are_taken_by_the_kernel", dwarf),
     ("nothing_stays_open_whether_it_worked_or_not", descriptors),
     ("a_refusal_for_want_of_privilege_says_what_is_missing", unprivileged),
 ];
@@ -268,6 +271,28 @@ fn tracepoint() -> Result<(), Skip> {
         let _ = fs::metadata("/");
     }
     assert_eq!(read(map), after, "it was detached");
+    Ok(())
+}
+
+fn dwarf() -> Result<(), Skip> {
+    // They have values of enumerations that take 64 bits.
+    let version = Target::running().unwrap().version();
+    if version < Version::new(6, 0) {
+        return Err(Skip(format!("{version} knows no ENUM64, which came with Linux 6.0")));
+    }
+    for name in ["mixed", "old", "compressed", "units", "lto"] {
+        let file = format!("{}/../tests/fixtures/dwarf/{name}.so", env!("CARGO_MANIFEST_DIR"));
+        for roots in [None, Some(&["node.later", "parts.named.flag", "first_entry", "tail"][..])] {
+            let btf = Btf::from_dwarf_file(&file, roots).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+            load_btf(&btf).unwrap_or_else(|error| panic!("{name} {roots:?}: {}", chain(&error)));
+        }
+    }
+    let broken = {
+        let mut types = bpfkit_btf::Builder::new();
+        types.ptr(bpfkit_btf::TypeId(77));
+        Btf::parse(types.finish()).unwrap()
+    };
+    assert!(load_btf(&broken).is_err(), "a pointer to a type that is not there");
     Ok(())
 }
 

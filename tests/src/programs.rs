@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use bpfkit::cli::Cli;
+use bpfkit::roots::ROOTS;
 use bpfkit_asm::{Version, list};
 use bpfkit_btf::Btf;
 use bpfkit_loader::{ProgSpec, Target};
@@ -58,7 +59,8 @@ pub fn programs(line: &str, target: &Target) -> Result<Vec<ProgSpec>, bpfkit::Er
     command.tool().unwrap_or_else(|| panic!("{line}: no tool")).programs(target)
 }
 
-/// Makes the programs of all lines for all kernels from `since` on, and checks each by rule. How many there were.
+/// Makes the programs of all lines for all kernels from `since` on, checks each by rule, and that the types they ask for are known
+/// to be needed. How many there were.
 ///
 /// # Panics
 /// Where one cannot be made, or breaks a rule.
@@ -73,6 +75,9 @@ pub fn check_rules(since: Version, lines: &[&str]) -> usize {
                 linked.check(&target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
                 checked += 1;
             }
+        }
+        for root in target.asked() {
+            assert!(ROOTS.contains(&root.as_str()), "{lines:?} asks for {root}, which is not in tools/src/roots.rs");
         }
     }
     checked

@@ -384,7 +384,7 @@ impl Tool for Args {
         let started = Instant::now();
         let mut attached = self.attach(&target)?;
         let how = if target.has(Feature::FentryProg) { "kprobe, fentry and fexit" } else { "kprobe" };
-        attached.tell(&self.options, how, started);
+        attached.tell(&self.options, &target, how, started);
         drop(target);
         let mut printer = Printer::new(self.options.json);
         let lost = attached.read(&mut session, &self.options, output, |sample, output| {

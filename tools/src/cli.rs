@@ -8,7 +8,7 @@ use crate::error::Chain;
 use crate::output::Output;
 use crate::tool::{self, Tool};
 use crate::{
-    Error, bpf2bpf, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt, writehist,
+    Error, bpf2bpf, btf, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt, writehist,
 };
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
@@ -26,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     #[allow(missing_docs)] // clap would show it in place of the tool's own words
     Bpf2bpf(bpf2bpf::Args),
+    #[allow(missing_docs)]
+    Btf(btf::Args),
     #[allow(missing_docs)]
     Features(features::Args),
     #[allow(missing_docs)]
@@ -66,6 +68,7 @@ impl Command {
     pub fn kind(&self) -> Kind<'_> {
         let tool: &dyn Tool = match self {
             Self::Bpf2bpf(args) => args,
+            Self::Btf(args) => return Kind::Question(args),
             Self::Features(args) => return Kind::Question(args),
             Self::Gethostlatency(args) => args,
             Self::Icmpecho(args) => args,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bpf2bpf;
+pub mod btf;
 pub mod cli;
 mod columns;
 mod error;
@@ -20,6 +21,7 @@ mod output;
 mod pids;
 mod read;
 mod report;
+pub mod roots;
 mod session;
 mod skb;
 pub mod skbrecv;

@@ -8,6 +8,7 @@ use bpfkit_btf::Btf;
 use bpfkit_loader::{Feature, Target};
 
 use crate::Error;
+use crate::roots::{CARRIED, ROOTS};
 
 /// Options that mean the same in every tool.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -19,7 +20,7 @@ pub struct Options {
     /// Print the programs, instruction by instruction, and leave; needs no root
     #[arg(long)]
     pub ebpf: bool,
-    /// Take the kernel's types from this file: raw BTF, or an ELF file with a .BTF section
+    /// Take the kernel's types from this file: BTF, a vmlinux with BTF or DWARF, or an archive that `bpfkit btf archive` made
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
     /// With --ebpf and --btf: print the programs for this kernel, not for the running one
@@ -43,10 +44,12 @@ impl Options {
     /// When the BTF file cannot be read or the running kernel cannot be told.
     pub fn target(&self) -> Result<Target, Error> {
         if let Some(version) = self.kernel {
-            let btf = self.btf.as_deref().map(Btf::from_file).transpose()?;
-            return Ok(Target::offline(btf, version));
+            // Of an archive, the first kernel of this version.
+            let is_wanted = |release: &str| release.parse() == Ok(version);
+            let btf = self.btf.as_deref().map(|file| Btf::open(file, Some(ROOTS), is_wanted)).transpose()?;
+            return Ok(Target::offline(btf.map(|(btf, _)| btf), version));
         }
-        let mut builder = Target::builder();
+        let mut builder = Target::builder().roots(ROOTS).carried(CARRIED);
         if let Some(path) = &self.btf {
             builder = builder.btf_file(path);
         }

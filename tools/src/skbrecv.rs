@@ -136,8 +136,8 @@ fn protocol(number: u16) -> String {
 
 /// Whether the function's first argument is a pointer to a pointer.
 fn is_indirect(target: &Target) -> Result<bool, Error> {
+    let first = target.func_proto(FUNCTION)?.params().next();
     let btf = target.btf()?;
-    let first = btf.func_proto(FUNCTION)?.params().next();
     let spelt = first.map_or_else(String::new, |param| btf.spell(param.ty));
     Ok(spelt.replace(' ', "").ends_with("**"))
 }

@@ -84,7 +84,7 @@ pub fn choose<P: Probe>(
                 ));
             }
         }
-        attached.tell(options, &probe.name(), started);
+        attached.tell(options, target, &probe.name(), started);
         Ok(attached)
     };
     if let Some(probe) = asked {
@@ -155,9 +155,12 @@ impl Attached {
         Ok(())
     }
 
-    /// Says with `-v` how the programs were attached, and that they are.
-    pub fn tell(&self, options: &Options, how: &str, started: Instant) {
+    /// Says with `-v` where the types came from, how the programs were attached, and that they are.
+    pub fn tell(&self, options: &Options, target: &Target, how: &str, started: Instant) {
         if options.verbose {
+            if let Some(source) = target.btf_source() {
+                report::say(format_args!("the kernel's types are {source}"));
+            }
             self.links.iter().for_each(report::say);
             report::say(format_args!("attached by {how} after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
         }

@@ -1,0 +1,118 @@
+//! Types out of files.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use object::{Object, ObjectSection, ReadCache, ReadRef};
+
+use crate::{Archive, Btf, Error, dwarf};
+
+const ELF: &[u8] = b"\x7fELF";
+
+/// What a file had its types in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In BTF, with nothing around it or as a section of an ELF file.
+    Btf,
+    /// In an ELF file's debugging information.
+    Dwarf,
+    /// In an archive of the types of several kernels.
+    Archive,
+}
+
+impl Btf {
+    /// Reads a file of any form: BTF, an archive, of which the kernel is taken whose release is wanted, or an ELF file, which
+    /// may have a `.BTF` section, or else debugging information, of which only what `roots` name is read.
+    ///
+    /// # Errors
+    /// As [`Btf::from_file`], [`Btf::from_dwarf`] and [`Archive::find`]; the path is in the error.
+    pub fn open(
+        path: impl AsRef<Path>,
+        roots: Option<&[&str]>,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<(Self, Form), Error> {
+        let path = path.as_ref();
+        let (start, mut file) = open(path)?;
+        let mut read = || {
+            let mut bytes = start.clone();
+            file.read_to_end(&mut bytes).map_err(|error| Error::Io(path.to_owned(), error))?;
+            Ok(bytes)
+        };
+        let opened = if start == ELF {
+            let cache = ReadCache::new(file);
+            match from_section(&cache) {
+                Ok(btf) => Ok((btf, Form::Btf)),
+                Err(no_btf) => match dwarf::read(&cache, roots) {
+                    Ok(btf) => Ok((btf, Form::Dwarf)),
+                    Err(no_dwarf) => Err(Error::Neither(Box::new(no_btf), Box::new(no_dwarf))),
+                },
+            }
+        } else if Archive::begins(&start) {
+            Archive::parse(&read()?).and_then(|archive| Ok((archive.find(is_wanted)?, Form::Archive)))
+        } else {
+            Self::parse(read()?).map(|btf| (btf, Form::Btf))
+        };
+        opened.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+
+    /// Reads the `.BTF` section of an ELF file, such as a vmlinux.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`], and when there is no such section.
+    pub fn from_elf(bytes: &[u8]) -> Result<Self, Error> {
+        from_section(bytes)
+    }
+
+    /// Reads a file that is either BTF or an ELF file with a `.BTF` section. Of an ELF file, however large, little else is read.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`] and [`Btf::from_elf`]; the path is in the error.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let (mut start, mut file) = open(path)?;
+        let btf = if start == ELF {
+            from_section(&ReadCache::new(file))
+        } else {
+            file.read_to_end(&mut start).map_err(|error| Error::Io(path.to_owned(), error))?;
+            Self::parse(start)
+        };
+        btf.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+
+    /// Makes BTF out of a linked ELF file's debugging information, which may be compressed: DWARF of the versions 2 to 5. With
+    /// `roots` only what they name is kept, as by [`crate::cut`], and those that are not there are passed over.
+    ///
+    /// # Errors
+    /// When there is none, or when it cannot be read.
+    pub fn from_dwarf(bytes: &[u8], roots: Option<&[&str]>) -> Result<Self, Error> {
+        dwarf::read(bytes, roots)
+    }
+
+    /// As [`Btf::from_dwarf`], of a file of which only the sections are read that are needed.
+    ///
+    /// # Errors
+    /// As [`Btf::from_dwarf`]; the path is in the error.
+    pub fn from_dwarf_file(path: impl AsRef<Path>, roots: Option<&[&str]>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let (_, file) = open(path)?;
+        dwarf::read(&ReadCache::new(file), roots).map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+}
+
+/// A file, and its first bytes, as many as tell what it is.
+fn open(path: &Path) -> Result<(Vec<u8>, File), Error> {
+    let open = || {
+        let file = File::open(path)?;
+        let mut start = Vec::new();
+        (&file).take(4).read_to_end(&mut start)?;
+        Ok((start, file))
+    };
+    open().map_err(|error| Error::Io(path.to_owned(), error))
+}
+
+fn from_section<'d, R: ReadRef<'d>>(data: R) -> Result<Btf, Error> {
+    let file = object::File::parse(data).map_err(Error::Elf)?;
+    let section = file.section_by_name(".BTF").ok_or(Error::NoSection)?;
+    Btf::parse(section.data().map_err(Error::Elf)?.to_vec())
+}
