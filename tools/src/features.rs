@@ -13,7 +13,7 @@ use crate::{Error, Escaped};
 /// What this kernel has of BPF: types of programs and maps, helpers, places, instructions, types
 ///
 /// Each line is tried with the smallest program or map that needs it, and shows the version of Linux that brought it. What
-/// cannot be tried, as without root, is marked by `?` with the reason. Another kernel's features are told by its version alone.
+/// cannot be tried, as without root, has a `?` and the number of a reason below. Another kernel's features are told by its version alone.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = JSON)]
 pub struct Args {
@@ -62,15 +62,30 @@ impl Told {
         };
         Self { since: since.map(|since| since.to_string()), has, why }
     }
+}
 
-    /// A line of the report.
-    fn line(&self, name: &str, text: &str) -> String {
-        let mark = if self.has == "unknown" { "?" } else { self.has };
-        let why = self.why.as_ref().map(|why| Escaped(why.as_bytes()).to_string());
-        let rest: Vec<&str> =
-            [Some(text), why.as_deref()].into_iter().flatten().filter(|part| !part.is_empty()).collect();
-        let since = self.since.as_deref().unwrap_or_default();
-        format!("  {name:<NAME$}{since:<7}{mark:<5}{}", rest.join(": ")).trim_end().to_owned()
+/// Why answers are not known, each once, as many have the same reason.
+#[derive(Default)]
+struct Reasons<'a>(Vec<&'a str>);
+
+impl<'a> Reasons<'a> {
+    /// The number of a reason, from 1.
+    fn number(&mut self, why: &'a str) -> usize {
+        let place = self.0.iter().position(|known| *known == why).unwrap_or_else(|| {
+            self.0.push(why);
+            self.0.len() - 1
+        });
+        place + 1
+    }
+
+    /// A line of the report. What is not known has the number of its reason.
+    fn line(&mut self, name: &str, told: &'a Told, text: &str) -> String {
+        let mark = match &told.why {
+            None => told.has.to_owned(),
+            Some(why) => format!("?{}", self.number(why)),
+        };
+        let since = told.since.as_deref().unwrap_or_default();
+        format!("  {name:<NAME$}{since:<7}{mark:<5}{text}").trim_end().to_owned()
     }
 }
 
@@ -176,6 +191,7 @@ impl Report {
 
     fn print(&self, output: &mut Output) -> Result<(), Error> {
         let Kernel { version, arch, running } = &self.kernel;
+        let mut reasons = Reasons::default();
         let how = if *running { "asked by trying" } else { "by version alone" };
         output.line(&format!("Linux {version}, {arch}: {how}"))?;
         for group in Group::ALL {
@@ -195,21 +211,25 @@ impl Report {
                 output.line(&format!("  {:<NAME$}charged to the {memory}", "memory"))?;
             }
             for row in self.features.iter().filter(|row| row.group == group.slug()) {
-                output.line(&row.told.line(row.name, &row.text))?;
+                output.line(&reasons.line(row.name, &row.told, &row.text))?;
             }
         }
         for (title, rows) in [("Program types", &self.program_types), ("Map types", &self.map_types)] {
             output.line("")?;
             output.line(title)?;
             for row in rows {
-                output.line(&row.told.line(row.name, ""))?;
+                output.line(&reasons.line(row.name, &row.told, ""))?;
             }
         }
-        self.print_helpers(output)
+        self.print_helpers(output, &mut reasons)?;
+        for (number, why) in (1..).zip(&reasons.0) {
+            output.line(&format!("?{number}: {}", Escaped(why.as_bytes())))?;
+        }
+        Ok(())
     }
 
     /// First what all types may call, so that it need not be said of each; then what each may call beyond.
-    fn print_helpers(&self, output: &mut Output) -> Result<(), Error> {
+    fn print_helpers<'a>(&'a self, output: &mut Output, reasons: &mut Reasons<'a>) -> Result<(), Error> {
         output.line("")?;
         if !self.kernel.running {
             let has: Vec<&str> = self.helpers.iter().filter(|row| row.told.has == "yes").map(|row| row.name).collect();
@@ -229,10 +249,18 @@ impl Report {
             output.line(&format!("Helpers of {} beside those: {}", kind.name, more.len()))?;
             wrap(output, &more)?;
         }
+        let mut unknown: Vec<(usize, Vec<&str>)> = Vec::new();
         for row in &self.helpers {
-            if row.told.has == "unknown" {
-                output.line(&row.told.line(row.name, ""))?;
+            let Some(why) = &row.told.why else { continue };
+            let number = reasons.number(why);
+            match unknown.iter_mut().find(|(known, _)| *known == number) {
+                Some((_, names)) => names.push(row.name),
+                None => unknown.push((number, vec![row.name])),
             }
+        }
+        for (number, names) in unknown {
+            output.line(&format!("Helpers that are not known, ?{number}: {}", names.len()))?;
+            wrap(output, &names)?;
         }
         Ok(())
     }

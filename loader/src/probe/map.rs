@@ -81,8 +81,7 @@ pub(crate) fn kind(kind: MapType, target: &Target) -> Result<bool, String> {
         Ok(_) => Ok(true),
         Err(error) => match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES | libc::ENOMEM) => {
-                let hint = crate::privilege::hint().map_or(String::new(), |hint| format!(" ({hint})"));
-                Err(format!("{error}{hint}"))
+                Err(crate::privilege::hint().unwrap_or_else(|| error.to_string()))
             }
             _ => Ok(false),
         },

@@ -27,6 +27,7 @@ pub const CASES: &[Case] = &[
     Case { name: "features::each_is_there_since_its_version", run: versions },
     Case { name: "features::types_and_helpers_are_those_of_the_kernels_own_lists", run: lists },
     Case { name: "features::without_privilege_it_says_why_it_cannot_tell", run: unprivileged },
+    Case { name: "features::another_kernels_are_told_by_its_version", run: other_kernel },
 ];
 
 /// What some kernels of the matrix leave out by configuration: a function that they have if they have the feature, and the
@@ -173,5 +174,30 @@ fn unprivileged(ctx: &mut Ctx) -> CaseResult {
         let why = row["why"].as_str().unwrap_or_default();
         ensure!(row["has"] == "unknown" && why.contains("it takes root"), "{row}");
     }
+    // For people each reason is told once, by a number.
+    let mut command = ctx.bpfkit()?;
+    let output = command.uid(65534).gid(65534).arg("features").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let words = |name: &str| -> Vec<&str> {
+        let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.map_or_else(Vec::new, |line| line.split_whitespace().take(3).collect())
+    };
+    ensure_eq!(words("jmp32"), ["jmp32", "5.1", "?1"]);
+    ensure!(text.lines().filter(|line| line.contains("it takes root")).count() == 1, "{text}");
+    ensure!(text.lines().any(|line| line.starts_with("?1: it takes root")), "{text}");
+    Ok(())
+}
+
+/// Of another kernel only the version is known, and this one is not asked.
+fn other_kernel(ctx: &mut Ctx) -> CaseResult {
+    let mut command = ctx.bpfkit()?;
+    let output = command.uid(65534).gid(65534).args(["features", "--kernel", "4.18"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && text.starts_with("Linux 4.18, x86_64: by version alone\n"), "{text}");
+    for (name, has) in [("jmp32", "no"), ("raw-tracepoint", "yes"), ("sockhash", "yes"), ("ringbuf", "no")] {
+        let found = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+        ensure!(found.is_some_and(|line| line.split_whitespace().nth(2) == Some(has)), "{name}: {found:?}");
+    }
+    ensure!(text.contains("Helpers: 80 of 211\n") && text.trim_end().ends_with("get_current_cgroup_id"), "{text}");
     Ok(())
 }
