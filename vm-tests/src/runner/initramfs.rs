@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::build::{Binaries, Lookup};
@@ -29,6 +30,8 @@ const FILES: &[(&str, &str)] = &[
 const DEVICES: &[(&str, u32, u32)] =
     &[("dev/console", 5, 1), ("dev/null", 1, 3), ("dev/urandom", 1, 9), ("dev/ttyS0", 4, 64), ("dev/ttyS1", 4, 65)];
 
+/// Tells apart what the guests of a run are writing.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// How long an archive that no run uses is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -91,8 +94,9 @@ pub fn keep(work: &Path, base: &[u8], btf: Option<&Path>) -> Result<PathBuf, Str
         // Its time says when it was last used.
         let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
     } else {
-        // It appears whole or not at all; another run may be writing the same.
-        let partial = directory.join(format!("{}.partial", std::process::id()));
+        // It appears whole or not at all; other guests and other runs may be writing the same.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let partial = directory.join(format!("{}-{number}.partial", std::process::id()));
         let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
         if written.is_err() {
             let _ = fs::remove_file(&partial);
@@ -153,6 +157,12 @@ mod tests {
         let one = keep(work, b"one", None).expect("kept");
         assert_eq!(keep(work, b"one", None).as_ref(), Ok(&one));
         assert_ne!(keep(work, b"two", None).expect("kept"), one);
+        // Several guests may begin at the same time.
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| keep(work, &[7; 1 << 20], None))).collect();
+            let all: Vec<_> = all.into_iter().map(|one| one.join().expect("no panic").expect("kept")).collect();
+            all.windows(2).for_each(|pair| assert_eq!(pair[0], pair[1]));
+        });
         // A file that was cut short is written again.
         fs::write(&one, b"o").expect("write");
         keep(work, b"one", None).expect("kept");
@@ -161,7 +171,7 @@ mod tests {
         File::options().write(true).open(&one).and_then(|file| file.set_modified(old)).expect("aged");
         remove_old(work);
         assert!(!one.exists());
-        assert_eq!(fs::read_dir(work.join("initramfs")).expect("read").count(), 1);
+        assert_eq!(fs::read_dir(work.join("initramfs")).expect("read").count(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -119,7 +119,9 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             kvm: AtomicBool::new(cli.accel == AccelChoice::Auto && Accel::kvm_is_worth_a_try()),
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        boot_all(&plan, queue, cli.jobs.map_or(cores, usize::from)).map_err(broken)
+        // A guest waits for a quarter of its time, for timers and for rows that are shown only after a while.
+        let jobs = cli.jobs.map_or((cores * 3).div_ceil(2), usize::from);
+        boot_all(&plan, queue, jobs).map_err(broken)
     })?;
 
     kernels.sort_by_key(|kernel| order.get(&kernel.name));
@@ -144,12 +146,17 @@ fn boot_all(
     jobs: usize,
 ) -> Result<Vec<KernelResult>, String> {
     let queue = Mutex::new(queue);
-    let next = || queue.lock().ok().and_then(|queue| queue.recv().ok());
+    // What is missing for one kernel, such as room on the disk, is missing for the next.
+    let stop = AtomicBool::new(false);
+    let next = || {
+        let image = queue.lock().ok().and_then(|queue| queue.recv().ok());
+        image.filter(|_| !stop.load(Ordering::Relaxed))
+    };
     let worker = || {
         let mut results = Vec::new();
         while let Some(image) = next() {
             let result = match image {
-                Ok(image) => plan.boot(&image)?,
+                Ok(image) => plan.boot(&image).inspect_err(|_| stop.store(true, Ordering::Relaxed))?,
                 Err(unavailable) => unavailable,
             };
             println!("{}", report::line(&result));

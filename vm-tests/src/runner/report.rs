@@ -2,6 +2,8 @@
 
 mod junit;
 mod markdown;
+#[cfg(test)]
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +14,7 @@ use crate::protocol::Outcome;
 
 use super::results::{CaseResult, KernelResult, Results, Status};
 
-/// Writes `results.md`, `results.json` and `junit.xml` into `directory`.
+/// Writes `results.md`, `results.json` (see `results.schema.json`) and `junit.xml` into `directory`.
 ///
 /// # Errors
 /// A file that cannot be written.
