@@ -43,7 +43,9 @@ fn tools() -> Vec<Tool> {
         values.iter().map(|value| value.get_name().to_owned()).collect()
     };
     let tools = command.get_subcommands().map(|tool| Tool { name: tool.get_name().to_owned(), probes: probes(tool) });
-    tools.filter(|tool| areas.contains(&tool.name.as_str())).collect()
+    let mut tools: Vec<Tool> = tools.filter(|tool| areas.contains(&tool.name.as_str())).collect();
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    tools
 }
 
 /// What a run found of a tool: the probes whose cases passed, `yes` when none of the tool's cases is about a probe, and `no`
