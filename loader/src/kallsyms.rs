@@ -24,6 +24,17 @@ pub(crate) fn find(name: &str) -> Result<Symbol, Error> {
         .map_err(|error| Error::io("cannot read /proc/kallsyms", error))
 }
 
+/// The names under which the running kernel has a function: its own, if it has kept that, and those of copies and parts that the
+/// compiler made, such as `name.isra.0` and `name.constprop.0`. Nothing where the list is hidden from this process.
+///
+/// # Errors
+/// When the list cannot be read.
+pub fn function_names(name: &str) -> Result<Vec<String>, Error> {
+    let symbol = find(name)?;
+    let own = (!symbol.addresses.is_empty()).then(|| name.to_owned());
+    Ok(own.into_iter().chain(symbol.variants).collect())
+}
+
 /// Insists that there is such a function, unless the list is empty, as it is for those who may not see it.
 ///
 /// # Errors

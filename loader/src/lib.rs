@@ -49,6 +49,7 @@ pub use error::{Error, Tried};
 pub use feature::{Feature, Group, Known};
 pub use func::{CType, Func, Linkage, ProgFunc, Prototype};
 pub use inventory::Inventory;
+pub use kallsyms::function_names;
 pub use kind::{MapType, ProgType};
 pub use link::Link;
 pub use linked::Linked;

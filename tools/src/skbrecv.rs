@@ -2,13 +2,16 @@
 //!
 //! Every packet that the stack receives passes through `__netif_receive_skb_core`. Its first argument is the packet,
 //! `struct sk_buff *`, and since Linux 5.8 a pointer to it, `struct sk_buff **`: the function's prototype in the kernel's types
-//! decides. The compiler may have left a copy under another name, such as `__netif_receive_skb_core.constprop.0`; that is found.
+//! decides. The compiler may have left a copy under another name, such as `__netif_receive_skb_core.constprop.0`; that is found,
+//! and decides where the types have left the function out for its name.
 //! Where the kernel has no kprobes the tracepoint `net:netif_receive_skb`, which lies in that function, serves.
 //!
 //! LEN is what the packet holds from the network header on: the device's own header is gone at that point.
 
 use bpfkit_asm::{Asm, Label, bpf};
-use bpfkit_loader::{Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe};
+use bpfkit_loader::{
+    Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe, function_names,
+};
 use serde::Serialize;
 
 use crate::columns::{Column, Columns};
@@ -134,11 +137,19 @@ fn protocol(number: u16) -> String {
     }
 }
 
-/// Whether the function's first argument is a pointer to a pointer.
-fn is_indirect(target: &Target) -> Result<bool, Error> {
-    let first = target.func_proto(FUNCTION)?.params().next();
-    let btf = target.btf()?;
-    let spelt = first.map_or_else(String::new, |param| btf.spell(param.ty));
+/// A copy of the function that keeps the first argument in its place; `.cold` and `.part` are pieces of a function.
+const COPY: &str = "__netif_receive_skb_core.constprop.";
+
+/// Whether the first argument of the function of this name is a pointer to a pointer. Where the types do not have the function, as
+/// they leave out what has lost its name, a copy tells: compilers make one since the function takes three arguments.
+fn is_indirect(target: &Target, symbol: &str) -> Result<bool, Error> {
+    let proto = match target.func_proto(FUNCTION) {
+        Err(_) if symbol.starts_with(COPY) => return Ok(true),
+        found => found?,
+    };
+    let types = target.btf()?;
+    let first = proto.params().next();
+    let spelt = first.map_or_else(String::new, |param| types.spell(param.ty));
     Ok(spelt.replace(' ', "").ends_with("**"))
 }
 
@@ -147,7 +158,7 @@ impl Args {
         let (attach, packet) = match probe {
             Probe::Kprobe => {
                 let mut packet = bpf! { r7 = *(u64 *)(r6 + ctx.arg1); };
-                if is_indirect(target)? {
+                if is_indirect(target, symbol)? {
                     packet.splice(bpf! {
                         r3 = r7;                        // struct sk_buff **pskb
                         {read::kernel(target, SCRATCH, 8)};
@@ -220,12 +231,16 @@ impl Args {
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
         let maps = if self.printk { Vec::new() } else { vec![MapSpec::perf_event_array("events")] };
         let mut attached = Attached::prepare(&maps, Maps::new(), target)?;
-        match attached.attach(&self.programs_by(target, probe, FUNCTION)?, target) {
-            Err(Error::Loader(LoaderError::NoSymbol { symbol, variants })) => {
-                // A copy that keeps the arguments in their places; `.cold` and `.part` are pieces of a function.
-                let copy = variants.iter().find(|name| name.starts_with(&format!("{FUNCTION}.constprop.")));
-                let copy = copy.ok_or(LoaderError::NoSymbol { symbol, variants: variants.clone() })?;
-                attached.attach(&self.programs_by(target, probe, copy)?, target)?;
+        let by_name = |symbol: &str, attached: &mut Attached| {
+            let programs = self.programs_by(target, probe, symbol)?;
+            attached.attach(&programs, target)
+        };
+        match by_name(FUNCTION, &mut attached) {
+            Err(error @ Error::Loader(LoaderError::NoSymbol { .. } | LoaderError::Btf(_))) => {
+                let names = function_names(FUNCTION)?;
+                // The function itself is there, so it is something else that is wrong.
+                let copy = names.iter().find(|name| name.starts_with(COPY)).filter(|_| names[0] != FUNCTION);
+                by_name(copy.ok_or(error)?, &mut attached)?;
             }
             result => result?,
         }
