@@ -139,9 +139,9 @@ fn events_of_all_cpus_come_in_order() {
     let text = String::from_utf8(output.stdout).unwrap();
     let (cpus, last) = text.trim_end().rsplit_once('\n').unwrap_or_else(|| panic!("{text}"));
     assert_eq!(last, "0 were lost, and time went backwards 0 times", "{text}");
-    for line in cpus.lines() {
-        let events = line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
-        assert!(line.starts_with("CPU ") && events.is_some_and(|count| count > 100), "{text}");
-    }
+    // How often the clock of an idle CPU ticks is up to the machine, which may be a virtual one.
+    let events = |line: &str| line.strip_prefix("CPU ")?.split_whitespace().nth(1)?.parse::<u64>().ok();
+    let events: Vec<u64> = cpus.lines().map(|line| events(line).unwrap_or_else(|| panic!("{text}"))).collect();
+    assert!(events.iter().all(|&count| count > 0) && events.iter().sum::<u64>() > 100, "{text}");
     assert_eq!(cpus.lines().count(), bpfkit_loader::online_cpus().unwrap().len(), "{text}");
 }
