@@ -8,6 +8,7 @@ mod gethostlatency;
 mod guest;
 mod icmpecho;
 mod loader_errors;
+mod loader_examples;
 mod loader_maps;
 mod loader_progs;
 mod loader_ring;
@@ -33,6 +34,7 @@ const AREAS: &[&[Case]] = &[
     loader_ring::CASES,
     loader_target::CASES,
     loader_tracing::CASES,
+    loader_examples::CASES,
     asm::CASES,
     bpf2bpf::CASES,
     features::CASES,
