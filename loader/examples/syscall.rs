@@ -1,15 +1,15 @@
 //! Counts the calls of one system call, and shows the last one's third argument: `syscall write`. What the kernel calls its function
 //! differs, and since Linux 4.17 its argument is a pointer to the user's registers.
 
-use bpfkit_asm::{Asm, Helper, bpf};
-use bpfkit_loader::{Attach, Error, Feature, Link, MapSpec, Maps, ProgSpec, Target};
+use bpfkit_asm::{Asm, bpf};
+use bpfkit_loader::{Attach, Error, Link, MapSpec, Maps, ProgSpec, ReadHelpers, Target};
 
 /// Begins to count. The map's only element holds the number of calls and the last third argument, as two words of 8 bytes.
 pub fn count(target: &Target, name: &str) -> Result<(Maps, Link), Error> {
     let call = target.syscall(name)?;
     let mut maps = Maps::new();
     maps.create(&MapSpec::array("calls", 16, 1), target)?;
-    let read = if target.has(Feature::ProbeReadKernel) { Helper::PROBE_READ_KERNEL } else { Helper::PROBE_READ };
+    let read = ReadHelpers::of(target).kernel;
     let third = if call.wrapped {
         bpf! {
             r3 = *(u64 *)(r6 + ctx.arg1);               // struct pt_regs *

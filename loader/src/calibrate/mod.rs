@@ -8,11 +8,10 @@
 mod skb;
 mod sock;
 
-use bpfkit_asm::{Asm, Helper, bpf};
+use bpfkit_asm::{Asm, bpf};
 use bpfkit_btf::{Field, TypeId};
 
-use crate::error::chain;
-use crate::feature::Feature;
+use crate::read::ReadHelpers;
 use crate::ring::{Event, PerfBuffer, PerfOptions};
 use crate::target::Target;
 use crate::{Attach, Error, Link, MapSpec, Maps, ProgSpec};
@@ -103,7 +102,7 @@ impl Dumper {
 
 /// Copies `size` bytes from the kernel address in r3 to the stack at r10 + `to`.
 fn read_kernel(target: &Target, to: i32, size: i32) -> Asm {
-    let read = if target.has(Feature::ProbeReadKernel) { Helper::PROBE_READ_KERNEL } else { Helper::PROBE_READ };
+    let read = ReadHelpers::of(target).kernel;
     bpf! {
         r2 = {size};
         r1 = r10;
@@ -128,10 +127,6 @@ fn place(what: &str, align: usize, rounds: &[Round<'_>]) -> Result<usize, String
         (None, _) => Err(format!("{what} was not found")),
         (Some(first), Some(second)) => Err(format!("{what} may be at {first} and at {second}")),
     }
-}
-
-fn told(error: &Error) -> String {
-    chain(error)
 }
 
 #[cfg(test)]

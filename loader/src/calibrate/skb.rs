@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use bpfkit_asm::{Asm, bpf};
 
-use super::{DUMP, Dumper, Layout, ROUNDS, Round, place, read_kernel, told};
+use super::{DUMP, Dumper, Layout, ROUNDS, Round, place, read_kernel};
 use crate::clock;
+use crate::error::chain;
 use crate::sys::ping;
 use crate::target::Target;
 
@@ -40,15 +41,15 @@ pub(super) fn calibrate(target: &Target) -> Result<Layout, String> {
 
 /// Pings and collects what was copied, one for each ping.
 fn pinged(target: &Target, read: Asm, ours: impl Fn(&[u8], u16) -> bool) -> Result<Vec<Vec<u8>>, String> {
-    let mut dumper = Dumper::new(target, FUNCTION, read).map_err(|error| told(&error))?;
+    let mut dumper = Dumper::new(target, FUNCTION, read).map_err(|error| chain(&error))?;
     let mut dumps = Vec::new();
     for round in 0..ROUNDS {
         let [.., a, b] = clock::now().to_be_bytes();
         let to = Ipv4Addr::new(127, 64 + round, a.max(1), b.clamp(1, 254));
         let sequence = u16::from_be_bytes([round, b]);
-        dumper.take().map_err(|error| told(&error))?;
+        dumper.take().map_err(|error| chain(&error))?;
         ping::ping(to, PING_ID, sequence).map_err(|error| format!("cannot ping {to}: {error}"))?;
-        let seen = dumper.take().map_err(|error| told(&error))?;
+        let seen = dumper.take().map_err(|error| chain(&error))?;
         let mut seen = seen.into_iter().filter(|dump| ours(dump, sequence));
         match (seen.next(), seen.next()) {
             (Some(dump), None) => dumps.push(dump),

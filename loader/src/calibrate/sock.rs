@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bpfkit_asm::bpf;
 
-use super::{DUMP, Dumper, Layout, ROUNDS, Round, place, read_kernel, told};
+use super::{DUMP, Dumper, Layout, ROUNDS, Round, place, read_kernel};
 use crate::clock;
+use crate::error::chain;
 use crate::target::Target;
 
 /// Both ends of a connection that was made, as the side that asked for it knows them.
@@ -32,7 +33,7 @@ pub(super) fn calibrate(target: &Target) -> Result<Layout, String> {
         r3 = r7;                                        // struct sock *sk
         {read_kernel(target, -DUMP, DUMP)};
     };
-    let mut dumper = Dumper::new(target, FUNCTION, read).map_err(|error| told(&error))?;
+    let mut dumper = Dumper::new(target, FUNCTION, read).map_err(|error| chain(&error))?;
     let mut v4 = Vec::new();
     let mut v6 = Vec::new();
     for round in 0..ROUNDS {
@@ -51,10 +52,10 @@ fn connect(dumper: &mut Dumper, to: SocketAddr, wanted: fn(&Ends) -> Vec<Vec<u8>
     let cannot = |error: std::io::Error| format!("cannot connect to {to}: {error}");
     let listener = TcpListener::bind(to).map_err(cannot)?;
     let remote = listener.local_addr().map_err(cannot)?;
-    dumper.take().map_err(|error| told(&error))?;
+    dumper.take().map_err(|error| chain(&error))?;
     let stream = TcpStream::connect_timeout(&remote, Duration::from_secs(1)).map_err(cannot)?;
     let ends = Ends { local: stream.local_addr().map_err(cannot)?, remote };
-    let dumps = dumper.take().map_err(|error| told(&error))?;
+    let dumps = dumper.take().map_err(|error| chain(&error))?;
     let contains = |dump: &[u8], part: &[u8]| dump.windows(part.len()).any(|window| window == part);
     let ours = |dump: &&Vec<u8>| wanted(&ends).iter().all(|part| contains(dump, part));
     let mut ours = dumps.iter().filter(ours);

@@ -1,10 +1,10 @@
 //! The instructions that read an argument.
 
-use bpfkit_asm::{AluOp, Asm, Helper, Mem, Reg, Size, Source};
+use bpfkit_asm::{AluOp, Asm, Mem, Reg, Size, Source};
 
 use super::arg::{Arg, Place};
 use super::register::Register;
-use crate::kind::ProgType;
+use crate::read::ReadHelpers;
 use crate::target::Target;
 
 /// As [`super::Usdt::read_arg`] says. Listings quote `text`, as other instructions are quoted with their source.
@@ -29,8 +29,7 @@ pub(super) fn code(arg: &Arg, text: &str, target: &Target, to: Reg, ctx: Reg, sc
             extend(&mut code, to, size, arg.size < 0);
         }
         Place::Mem { base, index, .. } => {
-            let has_user = target.has_helper(ProgType::KPROBE, Helper::PROBE_READ_USER);
-            let helper = if has_user { Helper::PROBE_READ_USER } else { Helper::PROBE_READ };
+            let helper = ReadHelpers::of(target).user;
             address(&mut code, arg.place, ctx);
             // A 32-bit program's addresses wrap at 32 bits.
             if base.or(index.map(|index| index.register)).is_some_and(|register| register.size < 8) {

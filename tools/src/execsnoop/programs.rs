@@ -1,14 +1,14 @@
 //! The programs: at an exec that succeeded, and at the entry and the end of the system calls.
 
 use bpfkit_asm::{Asm, Helper, Imm, Label, Mem, Reg, Size, Version, bpf};
-use bpfkit_loader::{Attach, Feature, MapSpec, ProgSpec, SyscallSymbol, Target};
+use bpfkit_loader::{Attach, Feature, MapSpec, ProgSpec, ReadHelpers, SyscallSymbol, Target};
 
 use super::record::{
     ARGV, COMM, COUNT, END, EVENT, End, FILENAME, HEADER, HOLES, MNTNS, NAME, NO_PPID, PID, POINTERS, PPID, RET,
     SCRIPT, STRING, STRINGS, UID, USED,
 };
 use super::{Args, Probe};
-use crate::read::{self, Helpers};
+use crate::read;
 use crate::{Error, event, filter, pids, syscall, tool};
 
 // The stack.
@@ -145,7 +145,7 @@ impl Programs<'_> {
 
     /// At a success, with the kernel's types: everything is read from the new program, whose stack has just been written.
     fn exec(self) -> Asm {
-        let helpers = Helpers::of(self.target);
+        let helpers = ReadHelpers::of(self.target);
         let (interpreter, name) = if self.is_noted() {
             (noted(), self.record_name())
         } else {
@@ -225,13 +225,13 @@ impl Programs<'_> {
             r3 = *(u32 *)(r6 + ctx.filename);           // __data_loc: its length, and where in the record it is
             r3 &= 0xffff;
             r3 += r6;
-            {self.name(Helpers::of(self.target).kernel_str)};
+            {self.name(ReadHelpers::of(self.target).kernel_str)};
         }
     }
 
     /// The strings of the new program's argv: their addresses are on its stack, after their number.
     fn stack(self) -> Asm {
-        let (target, helpers) = (self.target, Helpers::of(self.target));
+        let (target, helpers) = (self.target, ReadHelpers::of(self.target));
         let mut code = Asm::new();
         let (null, unreadable) = (code.named_label("null"), code.named_label("unreadable"));
         code.splice(bpf! {
@@ -292,7 +292,7 @@ impl Programs<'_> {
     /// The bytes in use are kept in memory, of which the verifier knows nothing: so all ways through one element look alike to
     /// it before the next, and it walks only one of them on.
     fn element(self, number: Option<u32>, of_image: bool, null: Label, unreadable: Label) -> Asm {
-        let helpers = Helpers::of(self.target);
+        let helpers = ReadHelpers::of(self.target);
         let narrow = bpf! {
             r1 = *(u64 *)(r10 + BITS);
             r3 &= r1;
@@ -471,7 +471,7 @@ impl Programs<'_> {
         let mut code = ends(code, null, unreadable);
         code.splice(bpf! {
             r3 = *(u64 *)(r10 + CALL + FILENAME);
-            {self.name(Helpers::of(self.target).user_str)};
+            {self.name(ReadHelpers::of(self.target).user_str)};
         });
         code
     }

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use bpfkit_asm::{Asm, Label, Reg, bpf};
-use bpfkit_loader::{Arch, Attach, MapSpec, ProgSpec, Target};
+use bpfkit_loader::{Arch, Attach, MapSpec, ProgSpec, ReadHelpers, Target};
 
 use super::Args;
 use super::function::{Function, Place};
 use crate::netdb::{addrinfo, hostent};
-use crate::read::Helpers;
 use crate::{Error, event, pids};
 
 // The record of a look-up under way, which the return completes to the event: where its parts are, in bytes.
@@ -89,7 +88,7 @@ impl Args {
 
     /// At the entry: remembers who asks for what, and when, by thread. An inner call is none of its own.
     fn entry(&self, target: &Target, function: Function) -> Asm {
-        let read = Helpers::of(target);
+        let read = ReadHelpers::of(target);
         let mut code = Asm::new();
         let [out, full] = ["out", "full"].map(|name| code.named_label(name));
         code.splice(bpf! {
@@ -145,7 +144,7 @@ impl Args {
     /// The record is the thread's own, so no other program writes to it meanwhile. A buffer for each CPU would not do, since these
     /// programs can be preempted (Linux 6.0).
     fn ret(&self, target: &Target, function: Function) -> Asm {
-        let read = Helpers::of(target);
+        let read = ReadHelpers::of(target);
         let mut code = Asm::new();
         let [out, done, send, known] = ["out", "done", "send", "known"].map(|name| code.named_label(name));
         code.splice(bpf! {
@@ -211,7 +210,7 @@ impl Args {
     ///
     /// The argument `res` is the address of a pointer, which is read first; then the structure that it points to; then the
     /// socket address that this points to.
-    fn read_addrinfo(&self, read: &Helpers, done: Label, send: Label) -> Asm {
+    fn read_addrinfo(&self, read: &ReadHelpers, done: Label, send: Label) -> Asm {
         let mut code = bpf! {
             r8 = *(u64 *)(r6 + ctx.ret);
             w8 = w8;                                    // an int
@@ -270,7 +269,7 @@ impl Args {
     }
 
     /// The structure that the other functions answer with, if they found something, and its addresses.
-    fn read_hostent(&self, read: &Helpers, function: Function, done: Label, send: Label) -> Asm {
+    fn read_hostent(&self, read: &ReadHelpers, function: Function, done: Label, send: Label) -> Asm {
         let mut code = match function.result() {
             Place::Returned => bpf! {
                 r9 = *(u64 *)(r6 + ctx.ret);
@@ -338,7 +337,7 @@ fn above_return_address(target: &Target) -> Asm {
 }
 
 /// Writes down where the result's address will be, at the entry of a function.
-fn result_place(target: &Target, read: &Helpers, function: Function) -> Asm {
+fn result_place(target: &Target, read: &ReadHelpers, function: Function) -> Asm {
     let mut code = match function.result() {
         // Nothing is read by it.
         Place::Returned => bpf! { r1 = 0; },
@@ -352,7 +351,7 @@ fn result_place(target: &Target, read: &Helpers, function: Function) -> Asm {
 }
 
 /// The same where it is the seventh argument, which x86-64 has on the stack above the address to return to.
-fn seventh_argument(target: &Target, read: &Helpers) -> Asm {
+fn seventh_argument(target: &Target, read: &ReadHelpers) -> Asm {
     if target.arch() == Arch::X86_64 {
         return bpf! {
             r3 = r8;
@@ -369,7 +368,7 @@ fn seventh_argument(target: &Target, read: &Helpers) -> Asm {
 }
 
 /// Reads the name at the user's address in r3 into the record at r7.
-fn read_host(read: &Helpers) -> Asm {
+fn read_host(read: &ReadHelpers) -> Asm {
     bpf! {
         r2 = HOST_SIZE;
         r1 = r7;
@@ -381,7 +380,7 @@ fn read_host(read: &Helpers) -> Asm {
 
 /// Reads what is asked for, at the user's address in r3, into the record at r7: a name, or an address of the length that the next
 /// argument says.
-fn asked(read: &Helpers, function: Function) -> Asm {
+fn asked(read: &ReadHelpers, function: Function) -> Asm {
     if !function.is_reverse() {
         return read_host(read);
     }
@@ -406,7 +405,7 @@ fn lookup() -> Asm {
 }
 
 /// Reads the pointer at the user's address in r3.
-fn read_pointer(read: &Helpers) -> Asm {
+fn read_pointer(read: &ReadHelpers) -> Asm {
     bpf! {
         r2 = 8;
         r1 = r10;
