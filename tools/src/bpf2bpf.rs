@@ -28,7 +28,7 @@ use bpfkit_loader::{Attach, CType, Feature, Linkage, MapSpec, ProgSpec, Prototyp
 use serde::Serialize;
 
 use crate::error::Chain;
-use crate::escape::{self, Escaped};
+use crate::escape::Escaped;
 use crate::event::Bytes;
 use crate::filter::TaskFilter;
 use crate::flow::{self, Flow, Ip, JsonFlow};
@@ -160,8 +160,8 @@ impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(bytes);
-        let pid_tgid = bytes.u64()?;
-        let comm = escape::comm(bytes.take(16)?).to_vec();
+        let (pid, tid) = bytes.halves()?;
+        let comm = bytes.comm()?;
         let number = bytes.u32()?;
         let (probe, via) = [Probe::Connect, Probe::Accept]
             .into_iter()
@@ -171,8 +171,8 @@ impl Event {
         let ip = if i32::from(family) == Ip::V4.family() { Ip::V4 } else { Ip::V6 };
         let ret = bytes.u64()?.cast_signed();
         Some(Self {
-            pid: u32::try_from(pid_tgid >> 32).ok()?,
-            tid: u32::try_from(pid_tgid & 0xffff_ffff).ok()?,
+            pid,
+            tid,
             comm,
             via,
             probe,

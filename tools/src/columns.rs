@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 /// One column: its title and the least width it has.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+struct Column {
     /// What the header says.
-    pub title: &'static str,
+    title: &'static str,
     /// The least number of characters.
-    pub width: usize,
+    width: usize,
 }
 
 /// Lays out rows. A cell that is too long widens its column from there on, so that what follows it stays in line: an IPv6
@@ -20,9 +20,16 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// A table of these columns.
-    pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns, line: String::new() }
+    /// A table of these columns: their titles and least widths.
+    pub fn new(columns: impl IntoIterator<Item = (&'static str, usize)>) -> Self {
+        let columns = columns.into_iter().map(|(title, width)| Column { title, width });
+        Self { columns: columns.collect(), line: String::new() }
+    }
+
+    /// A table of those of these columns that are to be shown.
+    pub fn shown(columns: impl IntoIterator<Item = (bool, &'static str, usize)>) -> Self {
+        let shown = columns.into_iter().filter(|(is_shown, ..)| *is_shown);
+        Self::new(shown.map(|(_, title, width)| (title, width)))
     }
 
     /// The header, without a line feed.
@@ -58,8 +65,7 @@ mod tests {
 
     #[test]
     fn a_long_cell_widens_its_column_for_the_rows_after_it() {
-        let column = |title, width| Column { title, width };
-        let mut table = Columns::new(vec![column("PID", 5), column("ADDR", 6), column("PORT", 4)]);
+        let mut table = Columns::new([("PID", 5), ("ADDR", 6), ("PORT", 4)]);
         assert_eq!(table.header(), "PID   ADDR   PORT");
         assert_eq!(table.row(&cells(["1", "::1", "80"])), "1     ::1    80");
         assert_eq!(table.row(&cells(["2", "fe80::1:2:3", "81"])), "2     fe80::1:2:3 81");

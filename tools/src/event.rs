@@ -3,7 +3,7 @@
 use bpfkit_asm::{Asm, Label, bpf};
 use bpfkit_loader::{MapSpec, Maps};
 
-use crate::Error;
+use crate::{Error, escape};
 
 /// Bytes of a comm, with its NUL.
 pub const TASK_COMM_LEN: u32 = 16;
@@ -42,14 +42,7 @@ pub fn count_unsent(scratch: i32) -> Asm {
     code.splice(bpf! {
         if r0 s>= 0 goto {sent};
         if r0 == ENOSPC goto {sent};
-        *(u32 *)(r10 + {scratch}) = 0;
-        r1 = map[unsent];
-        r2 = r10;
-        r2 += {scratch};
-        call bpf_map_lookup_elem;
-        if r0 == 0 goto {sent};
-        r1 = 1;
-        lock *(u64 *)(r0 + 0) += r1;
+        {count_one("unsent", scratch, sent)};
     });
     code.bind(sent);
     code
@@ -70,9 +63,14 @@ pub fn dropped() -> MapSpec {
 
 /// Counts one in [`dropped`] and goes on, or leaves for `out` without a counter. It takes 4 bytes of stack at r10 + `scratch`.
 pub fn drop_one(scratch: i32, out: Label) -> Asm {
+    count_one("dropped", scratch, out)
+}
+
+/// Adds one to this CPU's counter in a map of counters, or leaves for `out` without a counter.
+fn count_one(counters: &'static str, scratch: i32, out: Label) -> Asm {
     bpf! {
         *(u32 *)(r10 + {scratch}) = 0;
-        r1 = map[dropped];
+        r1 = map[{counters}];
         r2 = r10;
         r2 += {scratch};
         call bpf_map_lookup_elem;
@@ -121,6 +119,18 @@ impl<'a> Bytes<'a> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*head)
+    }
+
+    /// The next 8 bytes as the upper and the lower half of a number: process and thread of `bpf_get_current_pid_tgid`, group and
+    /// user of `bpf_get_current_uid_gid`.
+    pub fn halves(&mut self) -> Option<(u32, u32)> {
+        let both = self.u64()?;
+        Some((u32::try_from(both >> 32).ok()?, u32::try_from(both & 0xffff_ffff).ok()?))
+    }
+
+    /// A comm, in the next 16 bytes: up to its NUL.
+    pub fn comm(&mut self) -> Option<Vec<u8>> {
+        self.take(16).map(|bytes| escape::comm(bytes).to_vec())
     }
 
     /// The next 2 bytes as a number of this machine.

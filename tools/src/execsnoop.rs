@@ -189,8 +189,8 @@ impl Args {
         let mut missed = Missed::default();
         for link in &attached.links {
             let times = link.missed().unwrap_or_default();
-            let name = link.prog().info().map(|info| info.name).unwrap_or_default();
-            match name.as_str() {
+            let name = link.prog().spec().name.as_str();
+            match name {
                 "exec" => missed.successes += times,
                 "execve" | "execveat" => missed.entries += times,
                 _ => {}

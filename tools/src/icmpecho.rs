@@ -12,9 +12,9 @@ use bpfkit_asm::{Asm, FieldPath, bpf};
 use bpfkit_loader::{Attach, Feature, MapSpec, Maps, ProgSpec, Sample, Target};
 use serde::Serialize;
 
-use crate::columns::{Column, Columns};
+use crate::columns::Columns;
 use crate::error::Chain;
-use crate::escape::{self, Escaped};
+use crate::escape::Escaped;
 use crate::event::Bytes;
 use crate::options::Options;
 use crate::output::Output;
@@ -105,15 +105,14 @@ impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
     fn parse(data: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(data);
-        let pid_tgid = bytes.u64()?;
-        let comm = escape::comm(bytes.take(16)?).to_vec();
+        let (tgid, pid) = bytes.halves()?;
+        let comm = bytes.comm()?;
         let (id, seq) = (u16::from_be_bytes(bytes.array()?), u16::from_be_bytes(bytes.array()?));
         // The ring pads a record to a multiple of 8 bytes less 4: 32 bytes become 36, and 44 stay.
         let saddr = match bytes.0.len() {
             16.. => Ipv6Addr::from(bytes.array::<16>()?).into(),
             _ => Ipv4Addr::from(bytes.array::<4>()?).into(),
         };
-        let (tgid, pid) = (u32::try_from(pid_tgid >> 32).ok()?, u32::try_from(pid_tgid & 0xffff_ffff).ok()?);
         Some(Self { tgid, pid, comm, id, seq, saddr })
     }
 }
@@ -215,7 +214,6 @@ impl Printer {
     fn new(json: bool) -> Self {
         let columns =
             [("TIME", 8), ("CPU", 3), ("TGID", 7), ("PID", 7), ("COMM", 15), ("SADDR", 15), ("ID", 5), ("SEQ", 5)];
-        let columns = columns.map(|(title, width)| Column { title, width }).to_vec();
         Self { json, columns: Columns::new(columns), stamps: Stamps::new() }
     }
 

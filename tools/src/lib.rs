@@ -32,7 +32,7 @@ pub mod tool;
 pub mod usdt;
 pub mod writehist;
 
-pub use columns::{Column, Columns};
+pub use columns::Columns;
 pub use error::{Chain, Error};
 pub use escape::Escaped;
 pub use filter::TaskFilter;

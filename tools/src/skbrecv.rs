@@ -14,7 +14,7 @@ use bpfkit_loader::{
 };
 use serde::Serialize;
 
-use crate::columns::{Column, Columns};
+use crate::columns::Columns;
 use crate::escape::{self, Escaped};
 use crate::event::Bytes;
 use crate::options::Options;
@@ -335,7 +335,6 @@ struct Printer {
 impl Printer {
     fn new(json: bool) -> Self {
         let columns = [("TIME", 8), ("CPU", 3), ("DEV", 15), ("LEN", 5), ("PROTO", 6)];
-        let columns = columns.map(|(title, width)| Column { title, width }).to_vec();
         Self { json, columns: Columns::new(columns), stamps: Stamps::new() }
     }
 

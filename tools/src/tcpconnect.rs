@@ -18,9 +18,9 @@ use bpfkit_asm::{Asm, Label, bpf};
 use bpfkit_loader::{Attach, Feature, MapSpec, Maps, ProgSpec, Sample, Target};
 use serde::Serialize;
 
-use crate::columns::{Column, Columns};
+use crate::columns::Columns;
 use crate::error::Chain;
-use crate::escape::{self, Escaped};
+use crate::escape::Escaped;
 use crate::event::Bytes;
 use crate::filter::TaskFilter;
 use crate::flow::{self, Flow, Ip, JsonFlow};
@@ -169,17 +169,11 @@ impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(bytes);
-        let pid_tgid = bytes.u64()?;
-        let comm = escape::comm(bytes.take(16)?).to_vec();
+        let (pid, tid) = bytes.halves()?;
+        let comm = bytes.comm()?;
         let uid = bytes.u32()?;
         let ip = if bytes.u32()? == libc::AF_INET.unsigned_abs() { Ip::V4 } else { Ip::V6 };
-        Some(Self {
-            pid: u32::try_from(pid_tgid >> 32).ok()?,
-            tid: u32::try_from(pid_tgid & 0xffff_ffff).ok()?,
-            comm,
-            uid,
-            flow: Flow::parse(ip, bytes)?,
-        })
+        Some(Self { pid, tid, comm, uid, flow: Flow::parse(ip, bytes)? })
     }
 }
 
@@ -647,12 +641,7 @@ impl<'a> Printer<'a> {
             (true, "DADDR", 16),
             (true, "DPORT", 6),
         ];
-        let shown = columns.into_iter().filter(|(shown, ..)| *shown);
-        Self {
-            args,
-            columns: Columns::new(shown.map(|(_, title, width)| Column { title, width }).collect()),
-            stamps: Stamps::new(),
-        }
+        Self { args, columns: Columns::shown(columns), stamps: Stamps::new() }
     }
 
     fn header(&mut self, output: &mut Output) -> Result<(), Error> {
@@ -709,12 +698,13 @@ fn print_counts(args: &Args, maps: &Maps, output: &mut Output) -> Result<(), Err
     if args.options.json {
         return counts.into_iter().try_for_each(|(flow, connects)| output.json(&Count { flow: flow.into(), connects }));
     }
-    let column = |title, width| Column { title, width };
-    let mut columns = vec![column("LADDR", 25), column("RADDR", 25), column("RPORT", 20), column("CONNECTS", 10)];
-    if args.source_port {
-        columns.insert(2, column("LPORT", 20));
-    }
-    let mut columns = Columns::new(columns);
+    let mut columns = Columns::shown([
+        (true, "LADDR", 25),
+        (true, "RADDR", 25),
+        (args.source_port, "LPORT", 20),
+        (true, "RPORT", 20),
+        (true, "CONNECTS", 10),
+    ]);
     output.line("")?;
     output.line(columns.header())?;
     for (flow, connects) in counts {

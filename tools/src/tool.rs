@@ -77,13 +77,6 @@ pub fn choose<P: Probe>(
     let attempt = |probe: P| {
         probe.feature().map_or(Ok(()), |feature| target.require(feature))?;
         let attached = attach(probe)?;
-        if options.verbose {
-            for structure in target.calibrated_structures() {
-                report::say(format_args!(
-                    "there are no types, so struct {structure} was looked into to find its members"
-                ));
-            }
-        }
         attached.tell(options, target, &probe.name(), started);
         Ok(attached)
     };
@@ -160,6 +153,11 @@ impl Attached {
         if options.verbose {
             if let Some(source) = target.btf_source() {
                 report::say(format_args!("the kernel's types are {source}"));
+            }
+            for structure in target.calibrated_structures() {
+                report::say(format_args!(
+                    "there are no types, so struct {structure} was looked into to find its members"
+                ));
             }
             self.links.iter().for_each(report::say);
             report::say(format_args!("attached by {how} after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));

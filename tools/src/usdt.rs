@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::Question;
 use crate::error::Chain;
 use crate::output::Output;
-use crate::{Column, Columns, Error, Escaped, report};
+use crate::{Columns, Error, Escaped, report};
 
 /// Probes that programs and libraries bring along (USDT)
 #[derive(Clone, Debug, clap::Args)]
@@ -124,13 +124,13 @@ fn table(found: &[(String, Vec<Usdt>)], with_files: bool, output: &mut Output) -
     let first = usize::from(!with_files);
     let rows: Vec<[String; 7]> =
         found.iter().flat_map(|(file, probes)| probes.iter().map(|probe| cells(file, probe))).collect();
-    let mut columns: Vec<Column> = TITLES.map(|title| Column { title, width: title.len() }).to_vec();
+    let mut columns = TITLES.map(|title| (title, title.len()));
     for cells in &rows {
-        for (column, cell) in columns.iter_mut().zip(cells) {
-            column.width = column.width.max(cell.chars().count());
+        for ((_, width), cell) in columns.iter_mut().zip(cells) {
+            *width = cell.chars().count().max(*width);
         }
     }
-    let mut columns = Columns::new(columns.split_off(first));
+    let mut columns = Columns::new(columns.into_iter().skip(first));
     if rows.is_empty() {
         let files: Vec<String> = found.iter().map(|(file, _)| text(file)).collect();
         report::say(format_args!("no probes in {}", files.join(", ")));

@@ -15,7 +15,7 @@ use bpfkit_asm::{Asm, bpf};
 use bpfkit_loader::{Feature, MapSpec, Maps, ProgSpec, Target, clock, undisturbed};
 use serde::Serialize;
 
-use crate::escape::{self, Escaped};
+use crate::escape::Escaped;
 use crate::event::Bytes;
 use crate::filter::TaskFilter;
 use crate::options::{Options, seconds};
@@ -109,11 +109,8 @@ impl Key {
     fn parse(key: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(key);
         let slot = usize::try_from(bytes.u64()?).ok()?;
-        let (pid_tgid, uid_gid) = (bytes.u64()?, bytes.u64()?);
-        let comm = escape::comm(bytes.take(16)?).to_vec();
-        let who =
-            Who { pid: u32::try_from(pid_tgid >> 32).ok()?, uid: u32::try_from(uid_gid & 0xffff_ffff).ok()?, comm };
-        Some(Self { slot, who })
+        let ((pid, _), (_, uid)) = (bytes.halves()?, bytes.halves()?);
+        Some(Self { slot, who: Who { pid, uid, comm: bytes.comm()? } })
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::record::{Arg, Event};
 use super::{Args, proc};
 use crate::Error;
-use crate::columns::{Column, Columns};
+use crate::columns::Columns;
 use crate::escape::Escaped;
 use crate::output::Output;
 use crate::stamp::Stamps;
@@ -60,13 +60,7 @@ impl<'a> Printer<'a> {
             (true, "RET", 3),
             (true, "ARGS", 0),
         ];
-        let shown = columns.into_iter().filter(|(shown, ..)| *shown);
-        Self {
-            args,
-            typed,
-            columns: Columns::new(shown.map(|(_, title, width)| Column { title, width }).collect()),
-            stamps: Stamps::new(),
-        }
+        Self { args, typed, columns: Columns::shown(columns), stamps: Stamps::new() }
     }
 
     /// Prints the titles of the columns.

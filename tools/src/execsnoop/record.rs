@@ -126,7 +126,7 @@ impl Event {
     pub fn parse(bytes: &[u8], is_image: bool) -> Option<Self> {
         let mut bytes = Bytes(bytes);
         let (pid, ppid) = (bytes.u32()?, bytes.u32()?);
-        let comm = escape::comm(bytes.take(16)?).to_vec();
+        let comm = bytes.comm()?;
         let uid = bytes.u32()?;
         let ret = i32::from_ne_bytes(bytes.array()?);
         let holes = bytes.u64()?;

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::function::Function;
-use crate::escape;
 use crate::event::Bytes;
 use crate::netdb::{self, Address};
 
@@ -36,9 +35,9 @@ impl Event {
     /// Reads the bytes of a record, whose answers follow it with `-a`.
     pub fn parse(record: &[u8], all: bool) -> Option<Self> {
         let mut bytes = Bytes(record);
-        let pid_tgid = bytes.u64()?;
+        let (pid, tid) = bytes.halves()?;
         let start = bytes.u64()?;
-        let comm = escape::comm(bytes.take(16)?).to_vec();
+        let comm = bytes.comm()?;
         let function = *Function::ALL.get(usize::try_from(bytes.u32()?).ok()?)?;
         let length = bytes.u32()?;
         let pointer = bytes.u64()?;
@@ -69,27 +68,23 @@ impl Event {
             _ if pointer == 0 => Host::Null,
             _ => Host::Unreadable,
         };
-        let mut event = Self {
-            pid: u32::try_from(pid_tgid >> 32).ok()?,
-            tid: u32::try_from(pid_tgid & 0xffff_ffff).ok()?,
-            comm,
-            function,
-            start,
-            host,
-            answer,
-        };
+        let mut event = Self { pid, tid, comm, function, start, host, answer };
         if let Ok(addresses) = &mut event.answer {
             // getaddrinfo lists an address for each type of socket.
-            let mut seen = Vec::new();
-            addresses.retain(|address| {
-                !seen.contains(address) && {
-                    seen.push(*address);
-                    true
-                }
-            });
+            first_of_each(addresses);
         }
         Some(event)
     }
+}
+
+/// Keeps what is there for the first time, in its order.
+pub(super) fn first_of_each<T: Copy + PartialEq>(items: &mut Vec<T>) {
+    let mut seen = Vec::new();
+    items.retain(|item| {
+        let is_new = !seen.contains(item);
+        seen.push(*item);
+        is_new
+    });
 }
 
 #[cfg(test)]

@@ -189,8 +189,7 @@ impl Args {
         let mut dead = Vec::new();
         for key in lookups.keys() {
             let key = key?;
-            let Some(pid_tgid) = Bytes(&key).u64() else { continue };
-            let (pid, tid) = (pid_tgid >> 32, pid_tgid & 0xffff_ffff);
+            let Some((pid, tid)) = Bytes(&key).halves() else { continue };
             if !Path::new(&format!("/proc/{pid}/task/{tid}")).exists() {
                 dead.push(key);
             }

@@ -6,9 +6,9 @@ use bpfkit_loader::Sample;
 use serde::Serialize;
 
 use super::Args;
-use super::event::{Event, Host};
+use super::event::{Event, Host, first_of_each};
 use crate::Error;
-use crate::columns::{Column, Columns};
+use crate::columns::Columns;
 use crate::escape::Escaped;
 use crate::netdb::Address;
 use crate::output::Output;
@@ -42,8 +42,7 @@ pub struct Printer<'a> {
 impl<'a> Printer<'a> {
     pub fn new(args: &'a Args) -> Self {
         let columns = [("TIME", 9), ("PID", 7), ("COMM", 16), ("     LATms", 10), ("AF", 2), ("ADDR", 15), ("HOST", 4)];
-        let columns = columns.map(|(title, width)| Column { title, width });
-        Self { args, columns: Columns::new(columns.to_vec()), stamps: Stamps::new() }
+        Self { args, columns: Columns::new(columns), stamps: Stamps::new() }
     }
 
     pub fn header(&mut self, output: &mut Output) -> Result<(), Error> {
@@ -102,12 +101,6 @@ impl<'a> Printer<'a> {
 /// `4`, `6`, or both in the order in which they were found.
 fn families(addresses: &[Address]) -> String {
     let mut versions: Vec<u8> = addresses.iter().map(Address::version).collect();
-    let mut seen = Vec::new();
-    versions.retain(|version| {
-        !seen.contains(version) && {
-            seen.push(*version);
-            true
-        }
-    });
+    first_of_each(&mut versions);
     versions.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
 }
