@@ -50,6 +50,17 @@ pub fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(["bpfkit"].into_iter().chain(line.split_whitespace()))
 }
 
+/// Checks that each of the lines is wrong usage, and that what is said of it has the part beside it.
+///
+/// # Panics
+/// Where one is taken, or where what is said lacks the part.
+pub fn check_refused(tool: &str, lines: &[(&str, &str)]) {
+    for (flags, part) in lines {
+        let error = parse(&format!("{tool} {flags}")).map(drop).expect_err(flags).to_string();
+        assert!(error.contains(part), "{tool} {flags}: {error}");
+    }
+}
+
 /// The programs of a line such as `tcpconnect -P 80`.
 ///
 /// # Errors

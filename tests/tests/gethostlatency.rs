@@ -2,7 +2,7 @@
 
 use bpfkit_asm::Version;
 use bpfkit_loader::Target;
-use bpfkit_tests::programs::{check_listings, check_rules, parse, programs, target};
+use bpfkit_tests::programs::{check_listings, check_refused, check_rules, programs, target};
 
 const FLAGS: [&str; 12] = [
     "",
@@ -62,18 +62,18 @@ fn programs_are_short() {
 
 #[test]
 fn wrong_usage_is_refused_before_anything_is_touched() {
-    for (flags, part) in [
-        ("-p 0", "0"),
-        ("-p x", "'x'"),
-        ("--min-ms -1", "-1"),
-        ("--min-ms soon", "not a number of milliseconds"),
-        ("--min-ms nan", "not a number of milliseconds"),
-        ("--duration 0", "more than nothing"),
-        ("--without nothing", "no such feature"),
-        ("--kernel 5.10", "--ebpf"),
-        ("-P 53", "-P"),
-    ] {
-        let error = parse(&format!("gethostlatency {flags}")).map(drop).unwrap_err().to_string();
-        assert!(error.contains(part), "{flags}: {error}");
-    }
+    check_refused(
+        "gethostlatency",
+        &[
+            ("-p 0", "0"),
+            ("-p x", "'x'"),
+            ("--min-ms -1", "-1"),
+            ("--min-ms soon", "not a number of milliseconds"),
+            ("--min-ms nan", "not a number of milliseconds"),
+            ("--duration 0", "more than nothing"),
+            ("--without nothing", "no such feature"),
+            ("--kernel 5.10", "--ebpf"),
+            ("-P 53", "-P"),
+        ],
+    );
 }

@@ -1,7 +1,7 @@
 //! The programs of `bpfkit icmpecho` for other kernels.
 
 use bpfkit_asm::{Version, list};
-use bpfkit_tests::programs::{check_listings, check_rules, parse, programs, target};
+use bpfkit_tests::programs::{check_listings, check_refused, check_rules, programs, target};
 
 #[test]
 fn every_program_keeps_the_rules_of_every_kernel() {
@@ -39,8 +39,5 @@ fn what_the_function_returns_changes_nothing() {
 
 #[test]
 fn wrong_usage_is_refused() {
-    for (line, part) in [("icmpecho -4 -6", "cannot be used with"), ("icmpecho --probe tracepoint", "kprobe")] {
-        let error = parse(line).map(drop).unwrap_err().to_string();
-        assert!(error.contains(part), "{line}: {error}");
-    }
+    check_refused("icmpecho", &[("-4 -6", "cannot be used with"), ("--probe tracepoint", "kprobe")]);
 }

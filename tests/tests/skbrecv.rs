@@ -3,7 +3,7 @@
 use bpfkit_asm::{Version, list};
 use bpfkit_btf::{Btf, Builder};
 use bpfkit_loader::Target;
-use bpfkit_tests::programs::{check_listings, check_rules, parse, programs, target};
+use bpfkit_tests::programs::{check_listings, check_refused, check_rules, programs, target};
 
 const LINES: [&str; 6] = [
     "skbrecv --probe kprobe",
@@ -56,9 +56,5 @@ fn without_the_prototype_it_is_an_error_and_no_guess() {
 
 #[test]
 fn wrong_usage_is_refused() {
-    for (line, part) in [("skbrecv -i eth/0", "no device has such a name"), ("skbrecv -i sixteen-bytes-it", "15 bytes")]
-    {
-        let error = parse(line).map(drop).unwrap_err().to_string();
-        assert!(error.contains(part), "{line}: {error}");
-    }
+    check_refused("skbrecv", &[("-i eth/0", "no device has such a name"), ("-i sixteen-bytes-it", "15 bytes")]);
 }

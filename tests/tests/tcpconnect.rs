@@ -2,7 +2,7 @@
 
 use bpfkit_asm::Version;
 use bpfkit_loader::Target;
-use bpfkit_tests::programs::{check_listings, check_rules, parse, programs, target};
+use bpfkit_tests::programs::{check_listings, check_refused, check_rules, programs, target};
 
 const FLAGS: [&str; 14] = [
     "",
@@ -77,19 +77,19 @@ fn without_types_the_tracepoint_still_needs_to_know_its_record_and_says_so() {
 
 #[test]
 fn wrong_usage_is_refused_before_anything_is_touched() {
-    for (flags, part) in [
-        ("-P 80,x", "'x'"),
-        ("-P 70000", "70000"),
-        ("-P 0", "0"),
-        ("-p 0", "0"),
-        ("-4 -6", "cannot be used with"),
-        ("-s", "--count"),
-        ("--duration 0", "more than nothing"),
-        ("--probe ebpf", "kprobe"),
-        ("--without nothing", "no such feature"),
-        ("--kernel 5.10", "--ebpf"),
-    ] {
-        let error = parse(&format!("tcpconnect {flags}")).map(drop).unwrap_err().to_string();
-        assert!(error.contains(part), "{flags}: {error}");
-    }
+    check_refused(
+        "tcpconnect",
+        &[
+            ("-P 80,x", "'x'"),
+            ("-P 70000", "70000"),
+            ("-P 0", "0"),
+            ("-p 0", "0"),
+            ("-4 -6", "cannot be used with"),
+            ("-s", "--count"),
+            ("--duration 0", "more than nothing"),
+            ("--probe ebpf", "kprobe"),
+            ("--without nothing", "no such feature"),
+            ("--kernel 5.10", "--ebpf"),
+        ],
+    );
 }

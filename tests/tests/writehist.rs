@@ -2,7 +2,7 @@
 
 use bpfkit_asm::Version;
 use bpfkit_loader::Target;
-use bpfkit_tests::programs::{check_listings, check_rules, parse, programs, target};
+use bpfkit_tests::programs::{check_listings, check_refused, check_rules, programs, target};
 
 const LINES: [&str; 4] = [
     "writehist --probe kprobe",
@@ -34,8 +34,5 @@ fn it_needs_no_types() {
 
 #[test]
 fn wrong_usage_is_refused() {
-    for (line, part) in [("writehist -i 0", "more than nothing"), ("writehist --probe fentry", "kprobe")] {
-        let error = parse(line).map(drop).unwrap_err().to_string();
-        assert!(error.contains(part), "{line}: {error}");
-    }
+    check_refused("writehist", &[("-i 0", "more than nothing"), ("--probe fentry", "kprobe")]);
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use bpfkit_loader::Map;
+use bpfkit_loader::{Feature, Map};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::case::{Ctx, Failure};
+use super::case::{Ctx, Failure, need};
 use crate::{ensure, skip};
 
 /// What `guest connect ADDRESS..` does: connects to each in turn and prints the local address, or the error.
@@ -44,6 +44,35 @@ pub fn listen(address: IpAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let listener = TcpListener::bind(SocketAddr::new(address, 0))?;
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+/// What a kernel of 4.18 lacks: the PMU, a helper for each memory, source lines, 32-bit comparisons, trampolines.
+pub const OLD_KERNEL: [&str; 5] = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
+
+/// The options that make a tool do without these features.
+pub fn without<'a>(features: &[&'a str]) -> Vec<&'a str> {
+    features.iter().flat_map(|feature| ["--without", feature]).collect()
+}
+
+/// Skips where the kernel lacks what a probe of this name needs.
+///
+/// # Errors
+/// Fails the case on a machine that the loader does not know.
+pub fn need_probe(ctx: &Ctx, probe: &str) -> Result<(), Failure> {
+    let features: &[Feature] = match probe {
+        "kprobe" => &[Feature::Kprobes],
+        "fentry" => &[Feature::Fentry],
+        _ => &[],
+    };
+    need(&ctx.target()?, features)
+}
+
+/// Rows of JSON.
+///
+/// # Errors
+/// Fails the case at one that is none.
+pub fn json_rows(rows: &[String]) -> Result<Vec<serde_json::Value>, Failure> {
+    Ok(rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<_, _>>()?)
 }
 
 /// A tool that runs.

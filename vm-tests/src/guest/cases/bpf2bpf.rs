@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bpfkit_loader::Feature;
 
 use crate::guest::case::{Case, Ctx, Failure, need};
-use crate::guest::tool::{Tool, connect_child, listen};
+use crate::guest::tool::{OLD_KERNEL, Tool, connect_child, json_rows, listen, without};
 use crate::{ensure, ensure_eq};
 
 type CaseResult = Result<(), Failure>;
@@ -106,8 +106,7 @@ fn mapped(ctx: &mut Ctx) -> CaseResult {
 
 /// What a kernel of 4.18 has: the lines of the kprobes alone, and the reason why there are no others.
 fn old_kernel(ctx: &mut Ctx) -> CaseResult {
-    let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry", "fentry-prog", "global-func"];
-    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
+    let options = without(&[&OLD_KERNEL[..], &["fentry-prog", "global-func"]].concat());
     end_to_end(ctx, V4, Shown { watched: false, ..Shown::all() }, &options)?;
     let mut tool = Tool::start(ctx, "bpf2bpf", &options)?;
     ensure!(tool.said.contains("fentry and fexit show nothing: the kernel lacks"), "{}", tool.said);
@@ -171,7 +170,7 @@ fn json(ctx: &mut Ctx) -> CaseResult {
     let (pid, local) = connect_child(None, &[to])?;
     let local: SocketAddr = local[0].parse()?;
     let rows = tool.rows()?;
-    let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<serde_json::Value>, _>>()?;
+    let rows = json_rows(&rows)?;
     for (probe, from, to, pid) in
         [("tcp_connect", local, to, Some(pid)), ("inet_csk_complete_hashdance", to, local, None)]
     {

@@ -16,7 +16,7 @@ use super::tcpconnect::{cgroup_root, own_cgroup, own_cgroup_id, set_of};
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::exec::{child, pages};
 use crate::guest::sys;
-use crate::guest::tool::Tool;
+use crate::guest::tool::{Tool, json_rows, without};
 use crate::{ensure, ensure_eq, fail, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -66,7 +66,7 @@ impl Way {
 
     fn old(probe: &'static str) -> Self {
         let mut way = Self::new(probe);
-        way.options.extend(OLD.into_iter().flat_map(|feature| ["--without", feature]));
+        way.options.extend(without(&OLD));
         way
     }
 
@@ -104,7 +104,7 @@ fn traced<const N: usize>(
     let mut tool = Tool::start(ctx, "execsnoop", &[&way.options[..], &["--json"], more].concat())?;
     ensure!(tool.said.contains(&format!("attached by {}", way.probe)), "{}", tool.said);
     let pids = done()?;
-    let rows = tool.rows()?.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<Value>, _>>()?;
+    let rows = json_rows(&tool.rows()?)?;
     Ok(pids.map(|pid| rows.iter().filter(|row| row["pid"] == pid).cloned().map(Row).collect()))
 }
 

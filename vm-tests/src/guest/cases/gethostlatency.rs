@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::rooms::{Room, Waiting};
-use crate::guest::tool::Tool;
+use crate::guest::tool::{Tool, json_rows};
 use crate::{ensure, ensure_eq, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -342,7 +342,7 @@ fn json(ctx: &mut Ctx) -> CaseResult {
     let mut tool = start(ctx, &["--json", "-a"])?;
     let pid = program.go()?;
     let rows = tool.rows()?;
-    let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<serde_json::Value>, _>>()?;
+    let rows = json_rows(&rows)?;
     let rows: Vec<_> = rows.into_iter().filter(|row| row["pid"] == pid).collect();
     ensure_eq!(rows.len(), 5, "{rows:?}");
     let part = |n: usize, key: &str| rows[n][key].clone();

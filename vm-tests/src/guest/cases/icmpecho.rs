@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use bpfkit_loader::Feature;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::packets::ping;
-use crate::guest::tool::Tool;
-use crate::{ensure, skip};
+use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, without};
 
 type CaseResult = Result<(), Failure>;
 
@@ -24,15 +23,6 @@ pub const CASES: &[Case] = &[
     Case { name: "icmpecho::without_kprobes_and_fentry_it_says_so", run: nothing },
 ];
 
-/// Skips where the kernel lacks what a probe needs.
-fn need(ctx: &Ctx, probe: &str) -> CaseResult {
-    let feature = if probe == "kprobe" { Feature::Kprobes } else { Feature::Fentry };
-    match ctx.target()?.require(feature) {
-        Ok(()) => Ok(()),
-        Err(error) => skip!("{error}"),
-    }
-}
-
 /// The words of the rows without the header. Nobody else pings here. On loopback pings are answered in the context of who sent them,
 /// or of ksoftirqd when there was much to do.
 fn mine(rows: &[String]) -> Vec<Vec<&str>> {
@@ -41,7 +31,7 @@ fn mine(rows: &[String]) -> Vec<Vec<&str>> {
 
 /// Identifier, sequence number and address are those that were sent, for both families.
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
-    need(ctx, probe)?;
+    need_probe(ctx, probe)?;
     let mut tool = Tool::start(ctx, "icmpecho", &[&["--probe", probe], more].concat())?;
     let said = tool.said.clone();
     for (to, id, seq) in [("127.0.0.1", 0x1234, 7), ("::1", 0xfedc, 65535), ("127.0.0.1", 1, 0)] {
@@ -61,9 +51,7 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
 }
 
 fn old_kernel(ctx: &mut Ctx) -> CaseResult {
-    let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
-    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
-    end_to_end(ctx, "kprobe", &options)
+    end_to_end(ctx, "kprobe", &without(&OLD_KERNEL))
 }
 
 /// Where nothing tells the offsets they are found by pings of the tool's own.
@@ -75,7 +63,7 @@ fn without_types(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn cpu(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, "kprobe")?;
+    need_probe(ctx, "kprobe")?;
     let cpus = bpfkit_loader::online_cpus()?;
     let mut tool = Tool::start(ctx, "icmpecho", &[])?;
     for &cpu in &cpus {
@@ -92,7 +80,7 @@ fn cpu(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn family(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, "kprobe")?;
+    need_probe(ctx, "kprobe")?;
     let (v4, v6): (IpAddr, IpAddr) = ("127.0.0.1".parse()?, "::1".parse()?);
     for (option, expected) in [("-4", "127.0.0.1"), ("-6", "::1")] {
         let mut tool = Tool::start(ctx, "icmpecho", &[option])?;
@@ -106,11 +94,11 @@ fn family(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn json(ctx: &mut Ctx) -> CaseResult {
-    need(ctx, "kprobe")?;
+    need_probe(ctx, "kprobe")?;
     let mut tool = Tool::start(ctx, "icmpecho", &["--json"])?;
     ping("127.0.0.1".parse()?, 77, 78)?;
     let rows = tool.rows()?;
-    let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<serde_json::Value>, _>>()?;
+    let rows = json_rows(&rows)?;
     let row = rows.iter().find(|row| row["id"] == 77);
     let Some(row) = row else { return Err(Failure::Fail(format!("no row: {rows:?}"))) };
     ensure!(row["seq"] == 78 && row["saddr"] == "127.0.0.1" && row["tgid"].is_u64(), "{row}");

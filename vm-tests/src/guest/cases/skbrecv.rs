@@ -1,12 +1,9 @@
 //! `bpfkit skbrecv`, end to end.
 
-use bpfkit_loader::Feature;
-
 use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::packets::{datagram, ping};
-use crate::guest::tool::Tool;
-use crate::skip;
+use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, without};
 
 type CaseResult = Result<(), Failure>;
 
@@ -26,20 +23,13 @@ pub const CASES: &[Case] = &[
 const V4: (&str, usize, &str) = ("127.0.0.1", 4321, "lo 4349 IPv4");
 const V6: (&str, usize, &str) = ("::1", 2345, "lo 2393 IPv6");
 
-fn need(ctx: &Ctx, probe: &str) -> CaseResult {
-    match ctx.target()?.require(Feature::Kprobes) {
-        Err(error) if probe == "kprobe" => skip!("{error}"),
-        _ => Ok(()),
-    }
-}
-
 /// Device, length and protocol of the rows, each in one text.
 fn packets(rows: &[String]) -> Vec<String> {
     rows.iter().skip(1).map(|row| row.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
-    need(ctx, probe)?;
+    need_probe(ctx, probe)?;
     let mut tool = Tool::start(ctx, "skbrecv", &[&["--probe", probe], more].concat())?;
     for (to, length, _) in [V4, V6, V4] {
         datagram(to.parse()?, length)?;
@@ -62,9 +52,7 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
 }
 
 fn old_kernel(ctx: &mut Ctx) -> CaseResult {
-    let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
-    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
-    end_to_end(ctx, "kprobe", &options)
+    end_to_end(ctx, "kprobe", &without(&OLD_KERNEL))
 }
 
 /// The name is compared as a whole: neither a shorter nor a longer one is taken for it.
@@ -93,7 +81,7 @@ fn json(ctx: &mut Ctx) -> CaseResult {
     let mut tool = Tool::start(ctx, "skbrecv", &["--json"])?;
     datagram(V6.0.parse()?, V6.1)?;
     let rows = tool.rows()?;
-    let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<serde_json::Value>, _>>()?;
+    let rows = json_rows(&rows)?;
     let seen = rows.iter().filter(|row| row["dev"] == "lo" && row["len"] == 2393 && row["proto"] == 0x86dd).count();
     ensure!(seen == 1, "{rows:?}");
     Ok(())

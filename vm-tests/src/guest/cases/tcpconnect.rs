@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use bpfkit_loader::{Feature, MapSpec, UpdateMode};
+use bpfkit_loader::{MapSpec, UpdateMode};
 use rustix::process::Signal;
 
 use crate::guest::case::{Case, Ctx, Failure};
-use crate::guest::tool::{Pinned, Tool, connect_child, listen};
+use crate::guest::tool::{OLD_KERNEL, Pinned, Tool, connect_child, json_rows, listen, need_probe, without};
 use crate::{ensure, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -42,23 +42,9 @@ pub const CASES: &[Case] = &[
 const V4: &str = "127.0.0.1";
 const V6: &str = "::1";
 
-/// Skips where the kernel lacks what a probe needs.
-fn need(ctx: &Ctx, probe: &str) -> CaseResult {
-    let target = ctx.target()?;
-    let feature = match probe {
-        "kprobe" => Feature::Kprobes,
-        "fentry" => Feature::Fentry,
-        _ => return Ok(()),
-    };
-    match target.require(feature) {
-        Ok(()) => Ok(()),
-        Err(error) => skip!("{error}"),
-    }
-}
-
 /// The probes that the kernel has.
 fn probes(ctx: &Ctx) -> Vec<&'static str> {
-    ["kprobe", "fentry", "tracepoint"].into_iter().filter(|probe| need(ctx, probe).is_ok()).collect()
+    ["kprobe", "fentry", "tracepoint"].into_iter().filter(|probe| need_probe(ctx, probe).is_ok()).collect()
 }
 
 /// Connects to a listener of this process's own.
@@ -83,7 +69,7 @@ fn of(rows: &[String], pid: u32) -> Vec<Vec<String>> {
 /// IPv4, IPv6 and IPv4-mapped: pid, comm, addresses and ports are those of the very connections, with the local port and
 /// without.
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
-    need(ctx, probe)?;
+    need_probe(ctx, probe)?;
     let (_l4, to4) = listen(V4.parse()?)?;
     let (_l6, to6) = listen(V6.parse()?)?;
     let mapped: SocketAddr = format!("[::ffff:127.0.0.1]:{}", to4.port()).parse()?;
@@ -129,9 +115,7 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
 
 /// What a kernel of 4.18 has: no PMU, one helper for all memory, no source lines.
 fn old_kernel(ctx: &mut Ctx) -> CaseResult {
-    let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
-    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
-    end_to_end(ctx, "kprobe", &options)
+    end_to_end(ctx, "kprobe", &without(&OLD_KERNEL))
 }
 
 /// Where nothing tells the offsets they are found by connections of the tool's own, and everything is shown as ever.
@@ -143,9 +127,7 @@ fn without_types(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn old_kernel_without_types(ctx: &mut Ctx) -> CaseResult {
-    let without = ["kernel-btf", "kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
-    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
-    end_to_end(ctx, "kprobe", &options)
+    end_to_end(ctx, "kprobe", &without(&[&["kernel-btf"], &OLD_KERNEL[..]].concat()))
 }
 
 /// The tracepoint needs none.
@@ -277,7 +259,7 @@ fn json(ctx: &mut Ctx) -> CaseResult {
         let mut tool = Tool::start(ctx, "tcpconnect", &["--probe", probe, "--json"])?;
         let (pid, _) = connect_child(Some(77), &[to4])?;
         let rows = tool.rows()?;
-        let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<serde_json::Value>, _>>()?;
+        let rows = json_rows(&rows)?;
         let row = rows.iter().find(|row| row["pid"] == pid);
         let row = row.ok_or_else(|| Failure::Fail(format!("{probe}: no row of {pid}: {rows:?}")))?;
         let fits = row["ip"] == 4
@@ -382,7 +364,7 @@ fn sigkill(ctx: &mut Ctx) -> CaseResult {
             ensure!(!status.success(), "round {round}: {status}");
         }
     }
-    if need(ctx, "kprobe").is_ok() {
+    if need_probe(ctx, "kprobe").is_ok() {
         // Text in tracefs outlives its process, until the next one comes.
         let without = ["--probe", "kprobe", "--without", "kprobe-pmu"];
         Tool::start(ctx, "tcpconnect", &without)?.stop(Signal::KILL)?;

@@ -5,13 +5,12 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
-use bpfkit_loader::Feature;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure};
-use crate::guest::tool::Tool;
-use crate::{ensure, skip};
+use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, without};
 
 type CaseResult = Result<(), Failure>;
 
@@ -32,13 +31,6 @@ pub const CASES: &[Case] = &[
 
 /// What this process writes: how often, and how many bytes.
 const WRITES: [(usize, usize); 6] = [(3, 0), (1, 1), (5, 2), (7, 100), (2, 4096), (1, 100_000)];
-
-fn need(ctx: &Ctx, probe: &str) -> CaseResult {
-    match ctx.target()?.require(Feature::Kprobes) {
-        Err(error) if probe == "kprobe" => skip!("{error}"),
-        _ => Ok(()),
-    }
-}
 
 fn write_all() -> CaseResult {
     let bytes = vec![b'x'; 100_000];
@@ -68,7 +60,7 @@ fn bars(rows: &[String], title: &str) -> Vec<(u64, u64, u64)> {
 }
 
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
-    need(ctx, probe)?;
+    need_probe(ctx, probe)?;
     let mut tool = Tool::start(ctx, "writehist", &[&["--probe", probe, "-p", &me()], more].concat())?;
     write_all()?;
     let said = tool.said.clone();
@@ -85,9 +77,7 @@ fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
 }
 
 fn old_kernel(ctx: &Ctx, probe: &str) -> CaseResult {
-    let without = ["kprobe-pmu", "probe-read-kernel", "prog-btf", "jmp32", "fentry"];
-    let options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
-    end_to_end(ctx, probe, &options)
+    end_to_end(ctx, probe, &without(&OLD_KERNEL))
 }
 
 /// That a write fails is no matter: it is counted when it is asked for.
@@ -118,7 +108,7 @@ fn interval(ctx: &mut Ctx) -> CaseResult {
         std::thread::sleep(Duration::from_millis(400));
     }
     let rows = tool.rows()?;
-    let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<Value>, _>>()?;
+    let rows = json_rows(&rows)?;
     let writes = |row: &Value| row["writes"].as_u64().unwrap_or_default();
     ensure!(rows.iter().map(writes).sum::<u64>() == 3 * 19, "{rows:#?}");
     ensure!(rows.len() >= 2 && rows.iter().all(|row| writes(row) < 3 * 19), "{rows:#?}");
@@ -188,7 +178,7 @@ fn no_types(ctx: &mut Ctx) -> CaseResult {
     let none = ctx.directory().join("none.btf");
     std::fs::write(&none, b"")?;
     for probe in ["tracepoint", "kprobe"] {
-        if need(ctx, probe).is_err() {
+        if need_probe(ctx, probe).is_err() {
             continue;
         }
         let mut command = ctx.bpfkit()?;
