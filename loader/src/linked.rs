@@ -1,13 +1,13 @@
 //! A program whose holes are filled for a kernel: still a value.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bpfkit_asm::{Fixup, Helper, Insn, Names, Source, list};
 use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
+use crate::filled::Filled;
 use crate::func::{Func, Linkage, Place};
 use crate::map::{Maps, with_memlock};
 use crate::prog::{Prog, ProgSpec};
@@ -32,8 +32,7 @@ pub struct Linked {
     labels: Vec<(usize, String)>,
     maps: BTreeMap<usize, String>,
     callees: BTreeMap<usize, String>,
-    /// What filled a hole: `sock.__sk_common.skc_num: __u16 at 14, 2 bytes`.
-    notes: BTreeMap<usize, String>,
+    filled: BTreeMap<usize, Filled>,
     attach_btf_id: u32,
 }
 
@@ -58,7 +57,7 @@ impl Linked {
             labels: Vec::new(),
             maps: BTreeMap::new(),
             callees: BTreeMap::new(),
-            notes: BTreeMap::new(),
+            filled: BTreeMap::new(),
             attach_btf_id: 0,
         };
         let mut fixups = Vec::new();
@@ -95,17 +94,13 @@ impl Linked {
             }
             Fixup::FieldOff(path) | Fixup::FieldImm(path) | Fixup::FieldSize(path) => {
                 let field = target.field(path.as_str())?;
-                let bits = field
-                    .bits
-                    .map_or(String::new(), |bits| format!(", bits {} to {}", bits.offset, bits.offset + bits.size));
-                let note =
-                    format!("{}: {} at {}, {} bytes{bits}", field.path, field.type_name, field.offset, field.size);
                 match fixup {
                     Fixup::FieldOff(_) => self.add_off(slot, field.offset, path.as_str())?,
                     Fixup::FieldImm(_) => self.add_imm(slot, field.offset, path.as_str())?,
                     _ => self.add_imm(slot, field.size, path.as_str())?,
                 }
-                self.notes.insert(slot, note);
+                let filled = if matches!(fixup, Fixup::FieldSize(_)) { Filled::Size } else { Filled::Offset };
+                self.filled.insert(slot, filled(field));
             }
             Fixup::CtxOff(word) | Fixup::CtxImm(word) => {
                 let offset = ctx::offset(&self.spec, word, target, place)?;
@@ -114,7 +109,7 @@ impl Linked {
                 } else {
                     self.add_imm(slot, offset, word)?;
                 }
-                self.notes.insert(slot, format!("ctx.{word} at {offset}"));
+                self.filled.insert(slot, Filled::Context { word: word.clone().into_owned(), offset });
             }
             Fixup::Call(name) | Fixup::Func(name) => {
                 let start = self.funcs.iter().find(|(_, known)| known == name).map(|&(start, _)| start);
@@ -173,6 +168,21 @@ impl Linked {
     /// Where each function begins.
     pub fn funcs(&self) -> &[(usize, String)] {
         &self.funcs
+    }
+
+    /// The labels by slot, in order.
+    pub fn labels(&self) -> &[(usize, String)] {
+        &self.labels
+    }
+
+    /// What filled the holes, by slot.
+    pub fn filled(&self) -> &BTreeMap<usize, Filled> {
+        &self.filled
+    }
+
+    /// The maps, by the slot that loads their address.
+    pub fn maps(&self) -> &BTreeMap<usize, String> {
+        &self.maps
     }
 
     /// Checks the rules of the kernel that it was linked for, as far as they can be told without it.
@@ -354,34 +364,6 @@ struct Types {
 impl Types {
     fn add_to<'a>(&'a self, input: ProgInput<'a>) -> ProgInput<'a> {
         ProgInput { func_info: &self.func_info, line_info: &self.line_info, btf: Some(self.fd.as_fd()), ..input }
-    }
-}
-
-/// The annotated listing: each instruction in the kernel's notation, what its numbers stand for, and the line of Rust.
-impl fmt::Display for Linked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.insns.len() == 1 { "" } else { "s" };
-        writeln!(f, "// {}: {}, {} instruction slot{plural}", self.spec.name, self.spec.attach, self.insns.len())?;
-        for listed in list(&self.insns, self) {
-            if let Some((_, name)) = self.funcs.iter().find(|&&(start, _)| start == listed.slot) {
-                writeln!(f, "{name}:")?;
-            }
-            for (_, label) in self.labels.iter().filter(|&&(slot, _)| slot == listed.slot) {
-                writeln!(f, "  {label}:")?;
-            }
-            let line = format!("{:>6}: {listed}", listed.slot);
-            let source = self.sources.get(listed.slot).and_then(Option::as_ref);
-            let place = source.map_or(String::new(), |source| {
-                let file = source.file.rsplit('/').next().unwrap_or_default();
-                format!("{file}:{}  {}", source.line, source.text)
-            });
-            write!(f, "{line:<58} ; {place}")?;
-            match self.notes.get(&listed.slot) {
-                Some(note) => writeln!(f, "  [{note}]")?,
-                None => writeln!(f)?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,14 +1,17 @@
 //! The programs of the tools for kernels that are not here.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
+use bpfkit::Output;
 use bpfkit::cli::Cli;
+use bpfkit::dump::Subject;
 use bpfkit::roots::ROOTS;
 use bpfkit_asm::{Version, list};
 use bpfkit_btf::Btf;
 use bpfkit_loader::{ProgSpec, Target};
-use clap::Parser;
 
 /// Every version of the matrix, and the fixture whose types stand in for its own.
 pub const KERNELS: [(Version, &str); 17] = [
@@ -47,7 +50,7 @@ pub fn target(version: Version, types: &str) -> Target {
 /// # Errors
 /// What the command line says of wrong usage.
 pub fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(["bpfkit"].into_iter().chain(line.split_whitespace()))
+    Cli::read(["bpfkit"].into_iter().chain(line.split_whitespace()))
 }
 
 /// Checks that each of the lines is wrong usage, and that what is said of it has the part beside it.
@@ -70,8 +73,32 @@ pub fn programs(line: &str, target: &Target) -> Result<Vec<ProgSpec>, bpfkit::Er
     command.tool().unwrap_or_else(|| panic!("{line}: no tool")).programs(target)
 }
 
-/// Makes the programs of all lines for all kernels from `since` on, checks each by rule, and that the types they ask for are known
-/// to be needed. How many there were.
+/// What a line such as `dump tcpconnect` prints.
+///
+/// # Errors
+/// What the command says.
+pub fn printed(line: &str) -> Result<String, bpfkit::Error> {
+    let mut file = tempfile::tempfile().expect("a file without a name");
+    let command = parse(line).unwrap_or_else(|error| panic!("{error}")).command;
+    let mut output = Output::file(file.try_clone().expect("another handle of it"));
+    command.run(&mut output)?;
+    output.flush()?;
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).expect("text");
+    Ok(text)
+}
+
+/// What `bpfkit dump` looks at for a line such as `tcpconnect -P 80`.
+///
+/// # Errors
+/// What the tool says.
+pub fn subject<'a>(line: &str, target: &'a Target) -> Result<Subject<'a>, bpfkit::Error> {
+    let command = parse(line).unwrap_or_else(|error| panic!("{error}")).command;
+    Subject::of(command.tool().unwrap_or_else(|| panic!("{line}: no tool")), target)
+}
+
+/// Makes the programs of all lines for all kernels from `since` on, checks each by rule, that the types they ask for are known
+/// to be needed, and that the tool describes all maps that they use. How many there were.
 ///
 /// # Panics
 /// Where one cannot be made, or breaks a rule.
@@ -80,12 +107,15 @@ pub fn check_rules(since: Version, lines: &[&str]) -> usize {
     for (version, types) in KERNELS.into_iter().filter(|&(version, _)| version >= since) {
         let target = target(version, types);
         for line in lines {
-            let programs = programs(line, &target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
-            for program in programs {
-                let linked = program.link(&target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
-                linked.check(&target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
+            let subject = subject(line, &target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
+            let mut used = BTreeSet::new();
+            for program in &subject.programs {
+                program.check(&target).unwrap_or_else(|error| panic!("{version} {line}: {error}"));
+                used.extend(program.maps().values().map(String::as_str));
                 checked += 1;
             }
+            let described: BTreeSet<&str> = subject.maps.iter().map(|map| map.name.as_str()).collect();
+            assert!(used.is_subset(&described), "{version} {line}: maps {used:?}, described {described:?}");
         }
         for root in target.asked() {
             assert!(ROOTS.contains(&root.as_str()), "{lines:?} asks for {root}, which is not in tools/src/roots.rs");

@@ -2,17 +2,14 @@
 
 use std::path::Path;
 
-use bpfkit::cli::{Kind, Question};
-use bpfkit::{Chain, Output};
+use bpfkit::Chain;
 use bpfkit_asm::Version;
 use bpfkit_btf::{Archive, Btf};
-use bpfkit_tests::programs::{fixture, parse, target};
+use bpfkit_tests::programs::{fixture, parse, printed, target};
 
 /// Runs a line without a shell.
 fn run(line: &str) -> Result<(), String> {
-    let cli = parse(line).map_err(|error| error.to_string())?;
-    let Kind::Question(question) = cli.command.kind() else { panic!("{line} traces") };
-    Question::answer(question, &mut Output::stdout()).map_err(|error| Chain(&error).to_string())
+    printed(line).map(drop).map_err(|error| Chain(&error).to_string())
 }
 
 fn path(name: &str) -> String {

@@ -1,6 +1,6 @@
 //! The programs of `bpfkit execsnoop` for other kernels, made and checked without any.
 
-use bpfkit_asm::Version;
+use bpfkit_asm::{Version, list};
 use bpfkit_loader::{Attach, Target};
 use bpfkit_tests::programs::{KERNELS, check_listings, check_refused, check_rules, parse, programs, target};
 
@@ -122,7 +122,9 @@ fn arguments_are_read_through_the_registers_where_there_is_a_wrapper() {
         let target = Target::offline(None, version);
         let programs = programs("execsnoop --probe kprobe", &target).unwrap();
         let entry = programs.into_iter().find(|program| program.name == "execveat").unwrap();
-        (entry.attach.clone(), entry.link(&target).unwrap().to_string())
+        let linked = entry.link(&target).unwrap();
+        let listing: Vec<String> = list(linked.insns(), &linked).map(|insn| insn.to_string()).collect();
+        (entry.attach.clone(), listing.join("\n"))
     };
     let kprobe = |symbol: &str| Attach::Kprobe { symbol: symbol.to_owned(), offset: 0 };
     let (attach, listing) = entry(Version::new(4, 18));

@@ -340,6 +340,10 @@ fn report(target: &Target, probe: Probe, via: Via, out: Label) -> Asm {
     code
 }
 
+fn own_maps() -> Vec<MapSpec> {
+    vec![MapSpec::perf_event_array("events")]
+}
+
 impl Args {
     /// Attaches at each function. One that was not asked for by its name may be missing: that is said.
     fn attach(&self, target: &Target) -> Result<Attached, Error> {
@@ -347,8 +351,7 @@ impl Args {
         if let Err(error) = target.require(Feature::FentryProg) {
             report::say(format_args!("fentry and fexit show nothing: {}", Chain(&error)));
         }
-        let mut attached =
-            Attached::prepare(&[MapSpec::perf_event_array("events")], self.filter.maps(target)?, target)?;
+        let mut attached = Attached::prepare(&own_maps(), self.filter.maps(target)?, target)?;
         for probe in self.probes() {
             let result = self.programs_of(target, probe).and_then(|programs| attached.attach(&programs, target));
             match result {
@@ -370,6 +373,10 @@ impl Tool for Args {
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
         let programs = self.probes().into_iter().map(|probe| self.programs_of(target, probe));
         Ok(programs.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    fn maps(&self, _: &Target) -> Result<Vec<MapSpec>, Error> {
+        Ok(tool::with_filter(own_maps(), &self.filter))
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {

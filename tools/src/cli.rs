@@ -1,14 +1,17 @@
 //! The command line: which tool or question, and what its end means to the shell.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::Chain;
 use crate::output::Output;
 use crate::tool::{self, Tool};
 use crate::{
-    Error, bpf2bpf, btf, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt, writehist,
+    Error, bpf2bpf, btf, dump, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt,
+    writehist,
 };
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
@@ -24,12 +27,26 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub enum Command {
-    #[allow(missing_docs)] // clap would show it in place of the tool's own words
-    Bpf2bpf(bpf2bpf::Args),
+    #[allow(missing_docs)] // clap would show it in place of the command's own words
+    #[command(flatten)]
+    Tool(ToolCommand),
     #[allow(missing_docs)]
     Btf(btf::Args),
     #[allow(missing_docs)]
+    Dump(dump::Args),
+    #[allow(missing_docs)]
     Features(features::Args),
+    #[allow(missing_docs)]
+    Usdt(usdt::Args),
+}
+
+/// The tools.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ToolCommand {
+    #[allow(missing_docs)]
+    Bpf2bpf(bpf2bpf::Args),
+    #[allow(missing_docs)]
+    Execsnoop(execsnoop::Args),
     #[allow(missing_docs)]
     Gethostlatency(gethostlatency::Args),
     #[allow(missing_docs)]
@@ -39,11 +56,22 @@ pub enum Command {
     #[allow(missing_docs)]
     Tcpconnect(tcpconnect::Args),
     #[allow(missing_docs)]
-    Usdt(usdt::Args),
-    #[allow(missing_docs)]
     Writehist(writehist::Args),
-    #[allow(missing_docs)]
-    Execsnoop(execsnoop::Args),
+}
+
+impl ToolCommand {
+    /// The tool with its arguments: the one list that a new tool is added to.
+    pub fn tool(&self) -> &dyn Tool {
+        match self {
+            Self::Bpf2bpf(args) => args,
+            Self::Execsnoop(args) => args,
+            Self::Gethostlatency(args) => args,
+            Self::Icmpecho(args) => args,
+            Self::Skbrecv(args) => args,
+            Self::Tcpconnect(args) => args,
+            Self::Writehist(args) => args,
+        }
+    }
 }
 
 /// A command that prints what there is, and traces nothing.
@@ -55,52 +83,52 @@ pub trait Question {
     fn answer(&self, output: &mut Output) -> Result<(), Error>;
 }
 
-/// What a command is, with its arguments.
-pub enum Kind<'a> {
-    /// It traces.
-    Tool(&'a dyn Tool),
-    /// It answers.
-    Question(&'a dyn Question),
-}
-
 impl Command {
-    /// What it is: the one list that a new command is added to.
-    pub fn kind(&self) -> Kind<'_> {
-        let tool: &dyn Tool = match self {
-            Self::Bpf2bpf(args) => args,
-            Self::Btf(args) => return Kind::Question(args),
-            Self::Features(args) => return Kind::Question(args),
-            Self::Gethostlatency(args) => args,
-            Self::Icmpecho(args) => args,
-            Self::Skbrecv(args) => args,
-            Self::Tcpconnect(args) => args,
-            Self::Usdt(args) => return Kind::Question(args),
-            Self::Writehist(args) => args,
-            Self::Execsnoop(args) => args,
-        };
-        Kind::Tool(tool)
-    }
-
     /// The tool, if it is one.
     pub fn tool(&self) -> Option<&dyn Tool> {
-        match self.kind() {
-            Kind::Tool(tool) => Some(tool),
-            Kind::Question(_) => None,
+        match self {
+            Self::Tool(command) => Some(command.tool()),
+            _ => None,
         }
     }
 
-    fn run(&self) -> Result<(), Error> {
-        match self.kind() {
-            Kind::Tool(tool) => tool::run(tool),
-            Kind::Question(question) => question.answer(&mut Output::stdout()),
+    /// Does what it says.
+    ///
+    /// # Errors
+    /// Whatever keeps it from doing so.
+    pub fn run(&self, output: &mut Output) -> Result<(), Error> {
+        let question: &dyn Question = match self {
+            Self::Tool(command) => return tool::run(command.tool(), output),
+            Self::Btf(args) => args,
+            Self::Dump(args) => args,
+            Self::Features(args) => args,
+            Self::Usdt(args) => args,
+        };
+        question.answer(output)
+    }
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help or version that it asks for.
+    pub fn read<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(line)?;
+        let options = cli.command.tool().map(Tool::options);
+        if options.is_some_and(|options| options.kernel.is_some() && !options.ebpf) {
+            // Only `dump` can do without --ebpf, so that clap's `requires` would ask for too much there.
+            let missing = "--kernel prints programs for another kernel, and so needs --ebpf";
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, missing));
         }
+        Ok(cli)
     }
 }
 
 /// Runs the command. Success is 0, failure 1, and wrong usage 2; a reader that left early is success.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.command.run() {
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match cli.command.run(&mut Output::stdout()) {
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(error) => {
             report::say(Chain(&error));

@@ -27,7 +27,7 @@ mod record;
 
 use std::path::PathBuf;
 
-use bpfkit_loader::{Feature, ProgSpec, Target};
+use bpfkit_loader::{Feature, MapSpec, ProgSpec, Target};
 use regex_lite::Regex;
 
 use crate::error::Chain;
@@ -215,6 +215,12 @@ impl Tool for Args {
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
         let typed = self.typed(target)?;
         tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe, typed).all())
+    }
+
+    fn maps(&self, target: &Target) -> Result<Vec<MapSpec>, Error> {
+        let typed = self.typed(target)?;
+        let maps = tool::likely(self.probe, target).map(|probe| self.programs_by(target, probe, typed).maps());
+        Ok(tool::with_filter(maps.unwrap_or_default(), &self.filter()))
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {

@@ -125,6 +125,17 @@ impl TaskFilter {
         }
     }
 
+    /// The maps that [`TaskFilter::code`] names, as programs see them.
+    pub fn map_specs(&self) -> Vec<MapSpec> {
+        let set = |name: &str| MapSpec::hash(name, 8, 8, 1);
+        let set_of = |path: &Option<PathBuf>, name| path.as_ref().map(|_| set(name));
+        let cgroup = self.cgroup.as_ref().map(|_| MapSpec::cgroup_array("cgroup", 1));
+        [set_of(&self.cgroupmap, "cgroup_set"), set_of(&self.mntnsmap, "mount_ns_set"), cgroup]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     /// Opens or makes the maps that [`TaskFilter::code`] names.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ impl Args {
 
     /// Attaches by one probe. IPv6 may be missing from a kernel; where it was not asked for alone, that is said.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
-        let mut attached = Attached::prepare(&[MapSpec::perf_event_array("events")], Maps::new(), target)?;
+        let mut attached = Attached::prepare(&own_maps(), Maps::new(), target)?;
         for program in self.programs_by(target, probe)? {
             match attached.attach(&[program], target) {
                 Err(error) if !attached.links.is_empty() => {
@@ -145,6 +145,10 @@ impl Args {
         }
         Ok(attached)
     }
+}
+
+fn own_maps() -> Vec<MapSpec> {
+    vec![MapSpec::perf_event_array("events")]
 }
 
 /// At the entry: who runs, and what the packet says.
@@ -173,6 +177,10 @@ impl Tool for Args {
 
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
         tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe))
+    }
+
+    fn maps(&self, _: &Target) -> Result<Vec<MapSpec>, Error> {
+        Ok(tool::with_filter(own_maps(), &crate::TaskFilter::default()))
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {

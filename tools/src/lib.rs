@@ -5,6 +5,7 @@ pub mod bpf2bpf;
 pub mod btf;
 pub mod cli;
 mod columns;
+pub mod dump;
 mod error;
 mod escape;
 mod event;

@@ -23,8 +23,8 @@ pub struct Options {
     /// Take the kernel's types from this file: BTF, a vmlinux with BTF or DWARF, or an archive that `bpfkit btf archive` made
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
-    /// With --ebpf and --btf: print the programs for this kernel, not for the running one
-    #[arg(long, value_name = "VERSION", requires = "ebpf")]
+    /// With --ebpf or dump: print the programs for this kernel, not for the running one; --btf has its types
+    #[arg(long, value_name = "VERSION")]
     pub kernel: Option<Version>,
     /// Stop after this many seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]

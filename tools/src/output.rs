@@ -1,21 +1,33 @@
 //! Where the rows go.
 
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::Error;
 
-/// Standard output. Rows are collected and written when what was there to read has been read, so that a pipe sees each row at
-/// once and a burst costs few writes.
+/// Standard output, or a file. Rows are collected and written when what was there to read has been read, so that a pipe sees each
+/// row at once and a burst costs few writes.
 #[derive(Debug)]
 pub struct Output {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Sink>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout(Stdout),
+    File(File),
 }
 
 impl Output {
     /// Writes to standard output.
     pub fn stdout() -> Self {
-        Self { out: BufWriter::with_capacity(64 << 10, io::stdout()) }
+        Self { out: BufWriter::with_capacity(64 << 10, Sink::Stdout(io::stdout())) }
+    }
+
+    /// Writes to a file.
+    pub fn file(file: File) -> Self {
+        Self { out: BufWriter::with_capacity(64 << 10, Sink::File(file)) }
     }
 
     /// Adds a row and its line feed.
@@ -23,7 +35,16 @@ impl Output {
     /// # Errors
     /// [`Error::Closed`] when the reader has gone, [`Error::Output`] for a full disk and the like.
     pub fn line(&mut self, line: &str) -> Result<(), Error> {
-        self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n")).map_err(failed)
+        self.bytes(line.as_bytes())?;
+        self.bytes(b"\n")
+    }
+
+    /// Adds bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.out.write_all(bytes).map_err(failed)
     }
 
     /// Adds a row of JSON.
@@ -47,7 +68,26 @@ impl Output {
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // The handle borrows from the process, whose standard output stays open.
-        self.out.get_ref().as_fd()
+        match self.out.get_ref() {
+            Sink::Stdout(stdout) => stdout.as_fd(),
+            Sink::File(file) => file.as_fd(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(stdout) => stdout.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.flush(),
+            Self::File(file) => file.flush(),
+        }
     }
 }
 

@@ -227,10 +227,13 @@ impl Args {
         code
     }
 
+    fn own_maps(&self) -> Vec<MapSpec> {
+        if self.printk { Vec::new() } else { vec![MapSpec::perf_event_array("events")] }
+    }
+
     /// Attaches by one probe; where the compiler left only a copy of the function, to that.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
-        let maps = if self.printk { Vec::new() } else { vec![MapSpec::perf_event_array("events")] };
-        let mut attached = Attached::prepare(&maps, Maps::new(), target)?;
+        let mut attached = Attached::prepare(&self.own_maps(), Maps::new(), target)?;
         let by_name = |symbol: &str, attached: &mut Attached| {
             let programs = self.programs_by(target, probe, symbol)?;
             attached.attach(&programs, target)
@@ -279,6 +282,10 @@ impl Tool for Args {
 
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
         tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe, FUNCTION))
+    }
+
+    fn maps(&self, _: &Target) -> Result<Vec<MapSpec>, Error> {
+        Ok(tool::with_filter(self.own_maps(), &crate::TaskFilter::default()))
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {

@@ -191,7 +191,7 @@ impl Args {
     }
 
     /// The maps that the programs of a probe use, but for those of the filter.
-    fn maps(&self, probe: Probe) -> Vec<MapSpec> {
+    fn maps_of(&self, probe: Probe) -> Vec<MapSpec> {
         let mut maps = vec![event::dropped()];
         if self.count {
             maps.extend([Ip::V4, Ip::V6].map(|ip| {
@@ -547,7 +547,7 @@ impl Args {
     ///
     /// IPv6 may be missing from a kernel; where it was not asked for alone, that is said and IPv4 is traced.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
-        let mut attached = Attached::prepare(&self.maps(probe), self.filter.maps(target)?, target)?;
+        let mut attached = Attached::prepare(&self.maps_of(probe), self.filter.maps(target)?, target)?;
         if probe == Probe::Tracepoint {
             attached.attach(&self.programs_by(target, probe)?, target)?;
             return Ok(attached);
@@ -571,6 +571,11 @@ impl Tool for Args {
 
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
         tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe))
+    }
+
+    fn maps(&self, target: &Target) -> Result<Vec<MapSpec>, Error> {
+        let maps = tool::likely(self.probe, target).map_or(Vec::new(), |probe| self.maps_of(probe));
+        Ok(tool::with_filter(maps, &self.filter))
     }
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Sample, Target};
 
+use crate::dump::{Subject, View};
 use crate::error::Chain;
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
-use crate::{Error, event, pids, report};
+use crate::{Error, TaskFilter, event, pids, report};
 
 /// A tool with its arguments.
 pub trait Tool {
@@ -21,6 +22,12 @@ pub trait Tool {
     /// What a program needs and the target cannot tell, such as the record of a tracepoint.
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error>;
 
+    /// The maps that these programs use.
+    ///
+    /// # Errors
+    /// As [`Tool::programs`].
+    fn maps(&self, target: &Target) -> Result<Vec<MapSpec>, Error>;
+
     /// Attaches the programs and prints what they see until it is time to stop.
     ///
     /// # Errors
@@ -32,18 +39,22 @@ pub trait Tool {
 ///
 /// # Errors
 /// As [`Tool::programs`] and [`Tool::trace`].
-pub fn run(tool: &dyn Tool) -> Result<(), Error> {
+pub fn run(tool: &dyn Tool, output: &mut Output) -> Result<(), Error> {
     let target = tool.options().target()?;
-    let mut output = Output::stdout();
-    if !tool.options().ebpf {
-        pids::warn(&target);
-        return tool.trace(target, &mut output);
+    if tool.options().ebpf {
+        return View::default().show(&Subject::of(tool, &target)?, output);
     }
-    for program in tool.programs(&target)? {
-        output.line(program.link(&target)?.to_string().trim_end())?;
-        output.line("")?;
+    pids::warn(&target);
+    tool.trace(target, output)
+}
+
+/// Maps as programs see them: with the counters of what could not be sent where there are rings, and those of a filter.
+pub fn with_filter(mut maps: Vec<MapSpec>, filter: &TaskFilter) -> Vec<MapSpec> {
+    if maps.iter().any(|map| map.name == "events") {
+        maps.push(event::unsent());
     }
-    output.flush()
+    maps.extend(filter.map_specs());
+    maps
 }
 
 /// A way to see what a tool is after.

@@ -194,6 +194,13 @@ fn log2() -> Asm {
     code
 }
 
+/// The maps, but for those of the filter.
+fn own_maps() -> Vec<MapSpec> {
+    let counts = MapSpec::hash("counts", KEY_SIZE, 8, KEYS)
+        .with_types(&[("slot", 8), ("pid_tgid", 8), ("uid_gid", 8), ("comm", event::TASK_COMM_LEN)], &[("writes", 8)]);
+    vec![event::dropped(), counts]
+}
+
 impl Tool for Args {
     fn options(&self) -> &Options {
         &self.options
@@ -203,18 +210,15 @@ impl Tool for Args {
         tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe))
     }
 
+    fn maps(&self, _: &Target) -> Result<Vec<MapSpec>, Error> {
+        Ok(tool::with_filter(own_maps(), &self.filter))
+    }
+
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
         self.filter.check(&target)?;
         let mut session = Session::new()?;
-        let specs = [
-            event::dropped(),
-            MapSpec::hash("counts", KEY_SIZE, 8, KEYS).with_types(
-                &[("slot", 8), ("pid_tgid", 8), ("uid_gid", 8), ("comm", event::TASK_COMM_LEN)],
-                &[("writes", 8)],
-            ),
-        ];
         let mut attached = tool::choose(self.probe, &self.options, &target, |probe| {
-            let mut attached = Attached::prepare(&specs, self.filter.maps(&target)?, &target)?;
+            let mut attached = Attached::prepare(&own_maps(), self.filter.maps(&target)?, &target)?;
             attached.attach(&self.programs_by(&target, probe)?, &target)?;
             Ok(attached)
         })?;

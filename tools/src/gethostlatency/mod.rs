@@ -22,7 +22,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bpfkit_loader::{Link, Maps, ProgSpec, Target};
+use bpfkit_loader::{Link, MapSpec, Maps, ProgSpec, Target};
 
 use self::function::Function;
 use self::probes::Probes;
@@ -34,7 +34,7 @@ use crate::libcs::{Libcs, Passed, Scope};
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
-use crate::tool::{Attached, Tool};
+use crate::tool::{self, Attached, Tool};
 use crate::{Error, report};
 
 /// Trace look-ups of hosts by C libraries: who asks, for what, how long it takes, what comes out
@@ -89,6 +89,10 @@ impl Tool for Args {
         Ok(programs.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
+    fn maps(&self, _: &Target) -> Result<Vec<MapSpec>, Error> {
+        Ok(tool::with_filter(self.own_maps(), &self.filter))
+    }
+
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
         self.filter.check(&target)?;
         // Each library takes up to 14.
@@ -97,7 +101,7 @@ impl Tool for Args {
         let mut session = Session::new()?;
         let mut libcs = Libcs::new(self.scope(), &Function::ALL.map(Function::name));
         let (found, passed) = libcs.first()?;
-        let mut attached = Attached::prepare(&self.maps(), self.filter.maps(&target)?, &target)?;
+        let mut attached = Attached::prepare(&self.own_maps(), self.filter.maps(&target)?, &target)?;
         let mut probes = Probes::new(self, target);
         let mut problems = Vec::new();
         self.tell_passed(passed);

@@ -60,7 +60,8 @@ impl Args {
         if self.all { RECORD + ANSWERS * ANSWER_SIZE } else { RECORD }
     }
 
-    pub(super) fn maps(&self) -> Vec<MapSpec> {
+    /// The maps, but for those of the filter.
+    pub(super) fn own_maps(&self) -> Vec<MapSpec> {
         let size = self.record_size().unsigned_abs();
         vec![
             event::dropped(),

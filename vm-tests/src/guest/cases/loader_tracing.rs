@@ -266,8 +266,8 @@ fn watched(ctx: &Ctx, numbers: bool, word: u32) -> Result<(), Failure> {
     let entry =
         ProgSpec::new("entry", Attach::FentryProg(func.clone()), program(bpf! { r7 = *(u64 *)(r6 + ctx.arg2); }))?;
     let exit = ProgSpec::new("exit", Attach::FexitProg(func), program(argument_and_result()))?;
-    let listing = exit.link(&target)?.to_string();
-    ensure!(listing.contains(&format!("[ctx.ret at {}]", word * 8)), "{listing}");
+    let filled: Vec<String> = exit.link(&target)?.filled().values().map(ToString::to_string).collect();
+    ensure!(filled.contains(&format!("ctx.ret at {}", word * 8)), "{filled:?}");
     let mut entry = Probe::load_onto(&target, entry, measuring.prog())?;
     let mut exit = Probe::load_onto(&target, exit, measuring.prog())?;
     if let Some(insns) = exit.prog().xlated()? {

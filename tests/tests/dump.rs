@@ -1,0 +1,70 @@
+//! `bpfkit dump`, for kernels that are not here.
+
+use bpfkit_tests::programs::{check_refused, fixture, printed};
+use clap::CommandFactory;
+use serde_json::Value;
+
+/// What `bpfkit dump` with these flags prints for Linux 5.10.
+fn dump(flags: &str) -> Result<String, bpfkit::Error> {
+    printed(&format!("dump {flags} --kernel 5.10 --btf {}", fixture("btf/5.10.btf").display()))
+}
+
+/// Those of `dump` may stand behind the tool, and so must not be called like one of the tool's own.
+#[test]
+fn no_two_options_of_a_command_have_one_name() {
+    bpfkit::cli::Cli::command().debug_assert();
+}
+
+#[test]
+fn a_listing_has_slot_bytes_notation_source_and_field() {
+    let text = dump("tcpconnect --probe kprobe -P 80 --program v4_connect_r").unwrap();
+    let find = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {text}"));
+    assert_eq!(
+        text.lines().next().unwrap(),
+        "// v4_connect_r: kretprobe on tcp_v4_connect; type kprobe, licence GPL, 61 slots"
+    );
+    assert_eq!(find("// map sockets"), "// map sockets: hash, key 8 bytes, value 8 bytes, at most 10240");
+    let field = find("skc_portpair");
+    assert!(field.contains(": 070300000c000000  (07) r3 += 12  "), "{field}");
+    assert!(field.contains("; flow.rs:"), "{field}");
+    assert!(field.ends_with("[sock.__sk_common.skc_portpair: __portpair at 12, 4 bytes]"), "{field}");
+    // The second slot of a wide constant is one, too.
+    let slots = text.lines().filter_map(|line| line.trim().split_once(": ")?.0.parse::<usize>().ok());
+    assert!(slots.eq(0..61), "{text}");
+}
+
+/// The option of the tools and the command show the same.
+#[test]
+fn ebpf_is_dump() {
+    let flags = format!("--kernel 5.10 --btf {}", fixture("btf/5.10.btf").display());
+    assert_eq!(printed(&format!("tcpconnect --ebpf {flags}")).unwrap(), dump("tcpconnect").unwrap());
+}
+
+#[test]
+fn json_has_an_object_a_program_with_all_of_it() {
+    let text = dump("--format json tcpconnect --probe kprobe").unwrap();
+    assert_eq!(text, dump("tcpconnect --probe kprobe --json").unwrap());
+    let programs: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = programs.iter().filter_map(|program| program["name"].as_str()).collect();
+    assert_eq!(names, ["v4_connect_r", "v4_connect", "v6_connect_r", "v6_connect"]);
+    let instructions = programs[0]["instructions"].as_array().unwrap();
+    let of = |key: &str| instructions.iter().find(|insn| !insn[key].is_null()).unwrap_or_else(|| panic!("{key}"));
+    assert_eq!(of("function")["function"], "v4_connect_r");
+    assert_eq!(of("map")["map"], "sockets");
+    assert_eq!(of("map")["bytes"], "18110000000000000000000000000000");
+    assert_eq!(of("field")["field"]["path"], "sock.__sk_common.skc_portpair");
+    assert_eq!(of("field")["field"]["offset"], 12);
+    assert_eq!(of("context")["context"]["member"], "ret");
+    assert_eq!(of("helper")["helper"], "bpf_get_current_pid_tgid#14");
+    let jump = of("to");
+    let out = instructions.iter().find(|insn| insn["slot"] == jump["to"]).expect("a jump goes to an instruction");
+    assert!(out["labels"].as_array().is_some_and(|labels| labels.iter().any(|label| label == "out")), "{out}");
+    assert!(of("source")["source"]["file"].as_str().unwrap().ends_with("tcpconnect.rs"));
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    check_refused("dump", &[("", "TOOL"), ("nothing", "nothing"), ("tcpconnect --format xml", "xml")]);
+    let error = dump("tcpconnect --probe kprobe --program v4").unwrap_err().to_string();
+    assert!(error.contains("no program `v4`; there are v4_connect_r, v4_connect,"), "{error}");
+}

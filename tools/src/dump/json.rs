@@ -1,0 +1,127 @@
+//! The listing for programs.
+
+use bpfkit_loader::Filled;
+use serde::Serialize;
+
+use super::listing::{Listing, MapUse, Row};
+use crate::Error;
+use crate::output::Output;
+
+#[derive(Serialize)]
+struct Program<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    attach: &'a str,
+    license: &'a str,
+    slots: usize,
+    maps: &'a [MapUse],
+    instructions: Vec<Instruction<'a>>,
+}
+
+#[derive(Serialize)]
+struct Instruction<'a> {
+    slot: usize,
+    /// In hexadecimal, as they lie in memory: 8 or 16.
+    bytes: String,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    labels: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Place<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    helper: Option<String>,
+    #[serde(flatten)]
+    filled: Option<Hole<'a>>,
+}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    file: &'a str,
+    line: u32,
+    column: u32,
+    text: &'a str,
+}
+
+/// What filled the instruction's hole.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Hole<'a> {
+    Field(Member<'a>),
+    Context { member: &'a str, offset: u32 },
+}
+
+#[derive(Serialize)]
+struct Member<'a> {
+    path: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    offset: u32,
+    size: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bit_offset: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bit_size: Option<u32>,
+    /// Whether the instruction has its offset or its size.
+    of: &'static str,
+}
+
+/// Prints a program as an object on a line.
+///
+/// # Errors
+/// As [`Output::line`].
+pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
+    output.json(&Program {
+        name: &listing.name,
+        kind: &listing.kind,
+        attach: &listing.attach,
+        license: &listing.license,
+        slots: listing.slots(),
+        maps: &listing.maps,
+        instructions: listing.rows.iter().map(|row| instruction(listing, row)).collect(),
+    })
+}
+
+fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
+    Instruction {
+        slot: row.slot,
+        bytes: row.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+        text: &row.text,
+        function: listing.function_at(row.slot).map(|function| function.name.as_str()),
+        labels: &row.labels,
+        to: row.to,
+        source: row.source.as_ref().map(|source| Place {
+            file: &source.file,
+            line: source.line,
+            column: source.column,
+            text: &source.text,
+        }),
+        map: row.map.as_deref(),
+        helper: row.helper.map(|helper| helper.to_string()),
+        filled: row.filled.as_ref().and_then(hole),
+    }
+}
+
+fn hole(filled: &Filled) -> Option<Hole<'_>> {
+    let (field, of) = match filled {
+        Filled::Offset(field) => (field, "offset"),
+        Filled::Size(field) => (field, "size"),
+        Filled::Context { word, offset } => return Some(Hole::Context { member: word, offset: *offset }),
+        _ => return None,
+    };
+    Some(Hole::Field(Member {
+        path: &field.path,
+        kind: &field.type_name,
+        offset: field.offset,
+        size: field.size,
+        bit_offset: field.bits.map(|bits| bits.offset),
+        bit_size: field.bits.map(|bits| bits.size),
+        of,
+    }))
+}

@@ -1,0 +1,148 @@
+//! A program as rows: an instruction each, with all that is known of it. Every form of output is made from these.
+
+use bpfkit_asm::{Helper, Insn, Source, list};
+use bpfkit_loader::{Filled, Linked, MapSpec};
+
+/// A program, row by row.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Its name.
+    pub name: String,
+    /// What kind of program it is, as bpftool says it: `kprobe`.
+    pub kind: String,
+    /// Where it is attached: `kprobe on tcp_v4_connect`.
+    pub attach: String,
+    /// Its licence.
+    pub license: String,
+    /// Its functions, in order; the kernel enters at the first.
+    pub functions: Vec<Function>,
+    /// The maps that it uses.
+    pub maps: Vec<MapUse>,
+    /// Its instructions, in order.
+    pub rows: Vec<Row>,
+}
+
+/// A function of a program.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Its first slot.
+    pub slot: usize,
+    /// Its name.
+    pub name: String,
+}
+
+/// A map that a program uses.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct MapUse {
+    /// What programs call it.
+    pub name: String,
+    /// Its type, as bpftool says it: `hash`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value, on one CPU.
+    pub value_size: u32,
+    /// The most elements it can have; 0 stands for one for each possible CPU.
+    pub max_entries: u32,
+}
+
+/// An instruction with all that is known of it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The number of its first slot.
+    pub slot: usize,
+    /// The instruction.
+    pub insn: Insn,
+    /// Its second slot, where it has one.
+    pub second: Option<Insn>,
+    /// What it does, as the kernel prints it, with the names of maps and functions.
+    pub text: String,
+    /// The labels in front of it.
+    pub labels: Vec<String>,
+    /// The slot to which it jumps, or of the function that it calls or takes the address of.
+    pub to: Option<usize>,
+    /// Where it was written.
+    pub source: Option<Source>,
+    /// The map whose address it loads.
+    pub map: Option<String>,
+    /// What filled its hole.
+    pub filled: Option<Filled>,
+    /// The helper that it calls.
+    pub helper: Option<Helper>,
+}
+
+impl Listing {
+    /// A program that was made for a kernel, with those of `maps` that it uses.
+    pub fn of(program: &Linked, maps: &[MapSpec]) -> Self {
+        let spec = program.spec();
+        let insns = program.insns();
+        let rows = list(insns, program).map(|listed| {
+            let slot = listed.slot;
+            let labels = program.labels().iter().filter(|(at, _)| *at == slot).map(|(_, label)| label.clone());
+            Row {
+                slot,
+                insn: listed.insn,
+                second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
+                text: listed.to_string(),
+                labels: labels.collect(),
+                to: destination(slot, listed.insn),
+                source: program.sources().get(slot).cloned().flatten(),
+                map: program.maps().get(&slot).cloned(),
+                filled: program.filled().get(&slot).cloned(),
+                helper: listed.insn.helper(),
+            }
+        });
+        let kind = spec.attach.prog_type();
+        let used = |map: &&MapSpec| program.maps().values().any(|name| *name == map.name);
+        Self {
+            name: spec.name.clone(),
+            kind: kind.name().map_or_else(|| format!("type {}", kind.0), str::to_owned),
+            attach: spec.attach.to_string(),
+            license: spec.license.clone(),
+            functions: program
+                .funcs()
+                .iter()
+                .map(|(slot, name)| Function { slot: *slot, name: name.clone() })
+                .collect(),
+            maps: maps.iter().filter(used).map(MapUse::of).collect(),
+            rows: rows.collect(),
+        }
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.rows.last().map_or(0, |row| row.slot + 1 + usize::from(row.second.is_some()))
+    }
+
+    /// The function that begins at a slot.
+    pub fn function_at(&self, slot: usize) -> Option<&Function> {
+        self.functions.iter().find(|function| function.slot == slot)
+    }
+}
+
+impl MapUse {
+    fn of(map: &MapSpec) -> Self {
+        Self {
+            name: map.name.clone(),
+            kind: map.kind.name().map_or_else(|| format!("type {}", map.kind.0), str::to_owned),
+            key_size: map.key_size,
+            value_size: map.value_size,
+            max_entries: map.max_entries,
+        }
+    }
+}
+
+impl Row {
+    /// Its bytes, as the kernel of this machine reads them: 8 or 16.
+    pub fn bytes(&self) -> Vec<u8> {
+        [Some(self.insn), self.second].into_iter().flatten().flat_map(Insn::to_ne_bytes).collect()
+    }
+}
+
+/// The slot to which an instruction at `slot` goes, other than the next.
+fn destination(slot: usize, insn: Insn) -> Option<usize> {
+    let calls = insn.is_local_call() || insn.is_func_address();
+    let distance = if calls { Some(insn.imm) } else { insn.jump() }?;
+    (slot + 1).checked_add_signed(isize::try_from(distance).ok()?)
+}

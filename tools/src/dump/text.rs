@@ -1,0 +1,53 @@
+//! The listing for people.
+
+use bpfkit_asm::Insn;
+
+use super::listing::{Listing, MapUse, Row};
+use crate::Error;
+use crate::output::Output;
+
+/// Prints a program.
+///
+/// # Errors
+/// As [`Output::line`].
+pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
+    let Listing { name, kind, attach, license, .. } = listing;
+    let slots = listing.slots();
+    let plural = if slots == 1 { "" } else { "s" };
+    output.line(&format!("// {name}: {attach}; type {kind}, licence {license}, {slots} slot{plural}"))?;
+    for MapUse { name, kind, key_size, value_size, max_entries } in &listing.maps {
+        let most = if *max_entries == 0 { "one for each CPU".to_owned() } else { format!("at most {max_entries}") };
+        output.line(&format!("// map {name}: {kind}, key {key_size} bytes, value {value_size} bytes, {most}"))?;
+    }
+    for row in &listing.rows {
+        if let Some(function) = listing.function_at(row.slot) {
+            output.line(&format!("{}:", function.name))?;
+        }
+        for label in &row.labels {
+            output.line(&format!("  {label}:"))?;
+        }
+        output.line(&line(row))?;
+        if let Some(second) = row.second {
+            output.line(&format!("{:>6}: {}", row.slot + 1, hex(second)))?;
+        }
+    }
+    output.line("")
+}
+
+/// An instruction: its slot, bytes, notation, the line of Rust, and what filled its hole.
+fn line(row: &Row) -> String {
+    let mut line = format!("{:>6}: {}  {:<52}", row.slot, hex(row.insn), row.text);
+    if let Some(source) = &row.source {
+        let file = source.file.rsplit('/').next().unwrap_or_default();
+        line.push_str(&format!(" ; {file}:{}  {}", source.line, source.text));
+    }
+    if let Some(filled) = &row.filled {
+        line.push_str(&format!("  [{filled}]"));
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+fn hex(insn: Insn) -> String {
+    insn.to_ne_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
