@@ -9,6 +9,7 @@ mod attach;
 mod calibrate;
 mod check;
 pub mod clock;
+pub mod confine;
 mod cpus;
 mod ctx;
 mod elf;

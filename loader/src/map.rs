@@ -419,6 +419,11 @@ impl Maps {
     pub fn get(&self, name: &str) -> Option<&Map> {
         self.0.get(name)
     }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Map> {
+        self.0.values()
+    }
 }
 
 #[cfg(test)]

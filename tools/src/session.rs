@@ -1,7 +1,7 @@
 //! The life of a tool between attaching and leaving: waiting, reading, and noticing that it is time to stop.
 
+use std::io::PipeReader;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use bpfkit_loader::{Event, PerfBuffer, Sample};
@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Stops on SIGINT, SIGTERM and SIGHUP, when its time is over, and when nobody reads the output any more.
 #[derive(Debug)]
 pub struct Session {
-    signals: UnixStream,
+    signals: PipeReader,
     deadline: Option<Instant>,
 }
 
@@ -34,10 +34,10 @@ impl Session {
     /// Begins to listen for signals. The time starts with [`Session::run`].
     ///
     /// # Errors
-    /// When no socket pair or signal handler can be had.
+    /// When no pipe or signal handler can be had.
     pub fn new() -> Result<Self, Error> {
         let listen = || {
-            let (signals, handler) = UnixStream::pair()?;
+            let (signals, handler) = std::io::pipe()?;
             for signal in [SIGINT, SIGTERM, SIGHUP] {
                 signal_hook::low_level::pipe::register(signal, handler.try_clone()?)?;
             }

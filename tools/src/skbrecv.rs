@@ -298,6 +298,8 @@ impl Tool for Args {
         printer.header(output)?;
         if self.printk {
             let mut pipe = TracePipe::open(&target)?;
+            drop(target);
+            attached.confine(&self.options)?;
             return session.watch(&mut pipe, self.options.duration, output, |pipe, output| {
                 let mut result = Ok(());
                 pipe.drain(|line| {

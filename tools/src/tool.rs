@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Sample, Target};
+use bpfkit_loader::{
+    Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Sample, Target, confine,
+};
 
 use crate::dump::{Subject, View};
 use crate::error::Chain;
@@ -175,7 +177,21 @@ impl Attached {
         }
     }
 
-    /// Prints samples until it is time to stop. How many the kernel dropped because a ring was full.
+    /// Gives up what only attaching takes: capabilities, and all system calls but those of reading. Links that were made are
+    /// released without.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn confine(&self, options: &Options) -> Result<(), Error> {
+        let confined = confine::to_reading(self.maps.iter(), self.rings.as_ref())
+            .map_err(|error| Error::Io("cannot give up privileges".to_owned(), error))?;
+        if options.verbose {
+            report::say(confined);
+        }
+        Ok(())
+    }
+
+    /// Gives up what only attaching takes, and prints samples until it is time to stop. How many the kernel dropped because a ring was full.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -187,6 +203,7 @@ impl Attached {
         print: impl FnMut(&Sample<'_>, &mut Output) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         output.flush()?;
+        self.confine(options)?;
         match &mut self.rings {
             Some(rings) => session.run(rings, options.duration, output, print).map(|accounts| accounts.lost),
             None => session.idle(options.duration, output).map(|()| 0),

@@ -223,6 +223,7 @@ impl Tool for Args {
             Ok(attached)
         })?;
         drop(target);
+        attached.confine(&self.options)?;
         if !self.options.json {
             output.line("Tracing write ... Hit Ctrl-C to end")?;
         }

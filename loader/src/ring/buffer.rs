@@ -143,6 +143,12 @@ impl PerfBuffer {
         Ok(grown)
     }
 
+    /// Whether the calling thread may do what it takes to read on when a CPU comes online: open a ring, and tell the map of it.
+    pub(crate) fn may_renew(&self) -> bool {
+        let Some(Ring { cpu, _event: event, .. }) = self.rings.first() else { return false };
+        perf::bpf_output(*cpu, 1).is_ok() && self.map.update_fd(*cpu, event, UpdateMode::Any).is_ok()
+    }
+
     /// Makes the rings that are missing, and again those that are dead.
     fn renew(&mut self, dead: &[u32]) -> Result<(), Error> {
         self.rings.retain(|ring| !dead.contains(&ring.cpu));

@@ -1,6 +1,7 @@
 //! The system calls. Everything unsafe in this crate is in this folder.
 
 pub(crate) mod bpf;
+pub(crate) mod confine;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod perf;

@@ -61,6 +61,14 @@ pub(crate) fn raise_descriptors() -> bool {
     raise(libc::RLIMIT_NOFILE, 1 << 20)
 }
 
+/// Lets this process ask for the lowest real-time priority without CAP_SYS_NICE. Whether it may then.
+pub(crate) fn allow_realtime() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to a structure that is borrowed for the call.
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_RTPRIO, &raw mut limit) };
+    asked == 0 && limit.rlim_cur >= 1 || raise(libc::RLIMIT_RTPRIO, 1)
+}
+
 /// Raises a limit to `most`, or to the hard limit. Whether it is higher than it was.
 fn raise(resource: libc::__rlimit_resource_t, most: libc::rlim_t) -> bool {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -2,6 +2,7 @@
 
 mod asm;
 mod bpf2bpf;
+mod confine;
 mod execsnoop;
 mod features;
 mod gethostlatency;
@@ -39,6 +40,7 @@ const AREAS: &[&[Case]] = &[
     bpf2bpf::CASES,
     features::CASES,
     settings::CASES,
+    confine::CASES,
     tcpconnect::CASES,
     execsnoop::CASES,
     icmpecho::CASES,

@@ -137,13 +137,13 @@ fn refused(ctx: &Ctx, name: &str, prepare: &dyn Fn(&mut Command)) -> Result<Stri
 }
 
 /// A sysctl that has its old value again in the end.
-struct Sysctl {
+pub(super) struct Sysctl {
     path: PathBuf,
     old: String,
 }
 
 impl Sysctl {
-    fn set(name: &str, value: &str) -> Result<Self, Failure> {
+    pub(super) fn set(name: &str, value: &str) -> Result<Self, Failure> {
         let path = Path::new("/proc/sys").join(name);
         let old = match fs::read_to_string(&path) {
             Ok(old) => old.trim().to_owned(),

@@ -1,0 +1,64 @@
+//! What this thread gives up: capabilities, new privileges, system calls.
+#![allow(unsafe_code)]
+
+use std::io;
+
+/// `_LINUX_CAPABILITY_VERSION_3` of include/uapi/linux/capability.h.
+const VERSION_3: u32 = 0x2008_0522;
+
+/// `struct __user_cap_header_struct`; pid 0 is the calling thread.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`, of which there are two: the lower and the upper 32 capabilities.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Data {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == 8 && size_of::<[Data; 2]>() == 24);
+
+/// A call that returns 0 or fails.
+fn done(result: i64) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The capabilities that the calling thread may use or take up, a bit each.
+pub(crate) fn permitted() -> io::Result<u64> {
+    let (mut header, mut data) = (Header { version: VERSION_3, pid: 0 }, [Data::default(); 2]);
+    // SAFETY: the kernel reads the one and writes two of the other, all borrowed for the call.
+    done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
+}
+
+/// Leaves the calling thread these of its capabilities, and those for good.
+pub(crate) fn keep(capabilities: u64) -> io::Result<()> {
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let data = [capabilities & u64::from(u32::MAX), capabilities >> 32].map(|half| {
+        let half = u32::try_from(half).unwrap_or_default();
+        Data { effective: half, permitted: half, inheritable: 0 }
+    });
+    // SAFETY: the kernel reads the header and two of the other, all borrowed for the call.
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })
+}
+
+/// From now on no program that this thread runs gains anything by being set-user-id or having capabilities.
+pub(crate) fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())
+}
+
+/// From now on the filter decides which system calls the calling thread may make. Without CAP_SYS_ADMIN this takes
+/// [`no_new_privileges`].
+pub(crate) fn filter_calls(filter: &mut [libc::sock_filter]) -> io::Result<()> {
+    let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let program = libc::sock_fprog { len: u16::try_from(filter.len()).map_err(too_long)?, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, whose length is that of the slice, within the call.
+    done(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }.into())
+}
