@@ -1,0 +1,48 @@
+//! Writes the manual pages and the completions for shells, which a package brings along:
+//! `cargo run -p bpfkit --example manual -- target/manual`
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bpfkit::cli::Cli;
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+
+fn main() -> ExitCode {
+    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: manual DIRECTORY");
+        return ExitCode::from(2);
+    };
+    match write(&directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("manual: cannot write to {}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(directory: &Path) -> io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    fs::create_dir_all(directory)?;
+    pages(&command, directory)?;
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        clap_complete::generate_to(shell, &mut Cli::command(), "bpfkit", directory)?;
+    }
+    Ok(())
+}
+
+/// A page for the command and one for each command below it, named as in git: `bpfkit-btf-min.1`.
+fn pages(command: &Command, directory: &Path) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    fs::write(directory.join(format!("{name}.1")), page)?;
+    // What dump does with a tool is on its own page; the tools have pages of theirs.
+    let below = command.get_subcommands().filter(|_| command.get_name() != "dump");
+    below.filter(|below| !below.is_hide_set()).try_for_each(|below| pages(below, directory))
+}
