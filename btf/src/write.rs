@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::types::{Kind, TypeId};
 
-/// Types that become a blob, in this machine's byte order unless told otherwise.
+/// Types that become a blob, in this machine's byte order unless told otherwise. What is added twice is there once.
 #[derive(Clone, Debug)]
 pub struct Builder {
     types: Vec<u32>,
@@ -12,6 +12,7 @@ pub struct Builder {
     big_endian: bool,
     strings: Vec<u8>,
     known: HashMap<String, u32>,
+    equal: HashMap<Vec<u32>, TypeId>,
 }
 
 impl Default for Builder {
@@ -29,7 +30,7 @@ impl Builder {
     /// No types but `void`, for a machine of that byte order.
     pub fn with_byte_order(big_endian: bool) -> Self {
         let known = HashMap::from([(String::new(), 0)]);
-        Self { types: Vec::new(), count: 0, big_endian, strings: vec![0], known }
+        Self { types: Vec::new(), count: 0, big_endian, strings: vec![0], known, equal: HashMap::new() }
     }
 
     /// Where a string is in the string section; equal strings are kept once. A NUL ends it early.
@@ -60,9 +61,17 @@ impl Builder {
         self.count += 1;
     }
 
+    /// A type that is there once, however often it is asked for.
     fn ty(&mut self, kind: Kind, name: &str, elements: usize, size: u32, tail: &[u32]) -> TypeId {
         let elements = u32::try_from(elements).unwrap_or(u32::MAX) & 0xffff;
-        self.raw(name, u32::from(kind.0) << 24 | elements, size, tail)
+        let info = u32::from(kind.0) << 24 | elements;
+        let words = [&[self.string(name), info, size], tail].concat();
+        if let Some(&known) = self.equal.get(&words) {
+            return known;
+        }
+        let id = self.raw(name, info, size, tail);
+        self.equal.insert(words, id);
+        id
     }
 
     /// An integer of `size` bytes.
@@ -143,6 +152,18 @@ impl Builder {
         self.ty(Kind::ENUM64, name, values.len(), 8, &tail)
     }
 
+    /// A global variable.
+    pub fn var(&mut self, name: &str, ty: TypeId) -> TypeId {
+        self.ty(Kind::VAR, name, 0, ty.0, &[1])
+    }
+
+    /// A section of `size` bytes; each variable has its type, its offset and its size in bytes.
+    pub fn datasec(&mut self, name: &str, size: u32, variables: &[(TypeId, u32, u32)]) -> TypeId {
+        let tail: Vec<u32> =
+            variables.iter().flat_map(|&(variable, offset, size)| [variable.0, offset, size]).collect();
+        self.ty(Kind::DATASEC, name, variables.len(), size, &tail)
+    }
+
     /// The blob.
     pub fn finish(&self) -> Vec<u8> {
         let types = u32::try_from(self.types.len() * 4).unwrap_or(u32::MAX);
@@ -155,5 +176,34 @@ impl Builder {
         blob.extend([24, 0, types, types, strings].iter().chain(&self.types).flat_map(word));
         blob.extend(&self.strings);
         blob
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Btf;
+
+    #[test]
+    fn equal_types_are_there_once() {
+        let mut types = Builder::new();
+        let int = types.int("int", 4, true);
+        assert_eq!(types.int("int", 4, true), int);
+        assert_ne!(types.int("int", 4, false), int);
+        let pointer = types.ptr(int);
+        assert_eq!(types.ptr(int), pointer);
+        assert_ne!(types.ptr(pointer), pointer);
+        assert_eq!(Btf::parse(types.finish()).unwrap().types().count(), 4);
+    }
+
+    #[test]
+    fn a_section_holds_variables() {
+        let mut types = Builder::new();
+        let int = types.int("int", 4, true);
+        let [first, second] = ["first", "second"].map(|name| types.var(name, int));
+        types.datasec(".data", 12, &[(first, 0, 4), (second, 8, 4)]);
+        let btf = Btf::parse(types.finish()).unwrap();
+        assert_eq!(btf.find(".data", &[Kind::DATASEC]).unwrap().size().unwrap(), 12);
+        assert_eq!(btf.find("second", &[Kind::VAR]).unwrap().target(), Some(int));
     }
 }
