@@ -84,6 +84,8 @@ pub enum Error {
         /// Why it cannot be.
         why: String,
     },
+    /// Programs cannot be written as an object; the text says why.
+    Object(String),
     /// A file of the kernel does not read as it should.
     Format {
         /// The file.
@@ -145,6 +147,7 @@ impl fmt::Display for Error {
             }
             Self::NotElf { path, why } => write!(f, "cannot find functions in {path}: {why}"),
             Self::Usdt { what, why } => write!(f, "{what}: {why}"),
+            Self::Object(why) => write!(f, "cannot make an object: {why}"),
             Self::Format { path, found } => write!(f, "{path} is not as it should be: found {found:?}"),
         }
     }

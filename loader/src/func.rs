@@ -112,20 +112,21 @@ impl CType {
 impl Func {
     /// Adds it to the types of a program of this type.
     pub(crate) fn add_to(&self, types: &mut Builder, kind: ProgType, may_be_global: bool) -> TypeId {
+        self.add_as(&type_name(&self.name), types, kind, may_be_global && self.linkage == Linkage::Global)
+    }
+
+    /// Adds it by another name.
+    pub(crate) fn add_as(&self, name: &str, types: &mut Builder, kind: ProgType, is_global: bool) -> TypeId {
         let params: Vec<(&str, TypeId)> =
             self.proto.params.iter().map(|(name, ty)| (name.as_str(), ty.add_to(types, kind))).collect();
         let ret = self.proto.ret.add_to(types, kind);
         let proto = types.func_proto(&params, ret);
-        let name = type_name(&self.name);
-        match self.linkage {
-            Linkage::Global if may_be_global => types.global_func(&name, proto),
-            _ => types.func(&name, proto),
-        }
+        if is_global { types.global_func(name, proto) } else { types.func(name, proto) }
     }
 }
 
 /// A function's name as BTF has it: an identifier of C.
-fn type_name(name: &str) -> String {
+pub(crate) fn type_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 

@@ -185,6 +185,11 @@ impl Linked {
         &self.maps
     }
 
+    /// The names of the functions that the slots call, or whose addresses they take: of the program or of the kernel.
+    pub fn callees(&self) -> &BTreeMap<usize, String> {
+        &self.callees
+    }
+
     /// Checks the rules of the kernel that it was linked for, as far as they can be told without it.
     ///
     /// # Errors
@@ -311,36 +316,34 @@ impl Linked {
         self.insns.iter().any(|insn| insn.is_func_address()) || has_global && target.has(Feature::GlobalFunc)
     }
 
+    /// The slots at which another source line begins. The kernel wants one at each function's start; more of the same line tell
+    /// nothing.
+    pub(crate) fn lines(&self) -> Vec<(usize, Option<&Source>)> {
+        let mut lines: Vec<(usize, Option<&Source>)> = Vec::new();
+        for listed in list(&self.insns, &()) {
+            let source = self.sources.get(listed.slot).and_then(Option::as_ref);
+            let is_start = self.funcs.iter().any(|&(start, _)| start == listed.slot);
+            if is_start || lines.last().is_none_or(|&(_, last)| last != source) {
+                lines.push((listed.slot, source));
+            }
+        }
+        lines
+    }
+
     /// Types, functions and source lines for the kernel, where it takes them.
     fn types(&self, target: &Target) -> Option<Types> {
         let mut types = Builder::new();
         let mut func_info = Vec::new();
-        // A program that replaces a function is given what that one was.
-        let kind = self.spec.attach.onto().map_or(self.spec.attach.prog_type(), |func| func.kind);
+        let kind = self.spec.attach.context_of();
         for ((start, _), func) in self.funcs.iter().zip(&self.spec.funcs) {
             let func = func.add_to(&mut types, kind, target.has(Feature::GlobalFunc));
             func_info.extend(u32::try_from(*start).ok()?.to_ne_bytes());
             func_info.extend(func.0.to_ne_bytes());
         }
         let mut line_info = Vec::new();
-        let mut last: Option<&Source> = None;
-        for listed in list(&self.insns, &()) {
-            // The kernel wants a line at each function's start; more of the same line tell nothing.
-            let source = self.sources.get(listed.slot).and_then(Option::as_ref);
-            let is_start = self.funcs.iter().any(|&(start, _)| start == listed.slot);
-            if source == last && !is_start {
-                continue;
-            }
-            last = source;
-            let (file, text, line, column) = match source {
-                Some(Source { file, text, line, column }) => (&**file, &**text, *line, *column),
-                None => ("generated", "", 1, 1),
-            };
-            let slot = u32::try_from(listed.slot).ok()?;
-            let place = line.min(0x003f_ffff) << 10 | column.min(0x3ff);
-            for word in [slot, types.string(file), types.string(text), place] {
-                line_info.extend(word.to_ne_bytes());
-            }
+        for (slot, source) in self.lines() {
+            let slot = u32::try_from(slot).ok()?;
+            line_info.extend([slot].into_iter().chain(line(&mut types, source)).flat_map(u32::to_ne_bytes));
         }
         let fd = with_memlock(|| bpf::btf_load(&types.finish())).ok()?;
         Some(Types { fd, func_info, line_info })
@@ -353,6 +356,15 @@ impl Linked {
             .map(|listed| format!("{} {:>4}: {listed}", if listed.slot == mark { ">" } else { " " }, listed.slot));
         lines.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// What `struct bpf_line_info` says of a line: its file, its text, and where it is there.
+pub(crate) fn line(types: &mut Builder, source: Option<&Source>) -> [u32; 3] {
+    let (file, text, line, column) = match source {
+        Some(Source { file, text, line, column }) => (&**file, &**text, *line, *column),
+        None => ("generated", "", 1, 1),
+    };
+    [types.string(file), types.string(text), line.min(0x003f_ffff) << 10 | column.min(0x3ff)]
 }
 
 struct Types {

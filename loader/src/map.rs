@@ -55,7 +55,7 @@ impl MapTypes {
 }
 
 /// An integer where there is one part, else a structure.
-fn aggregate(types: &mut Builder, byte: TypeId, name: &str, parts: &[(String, u32)]) -> TypeId {
+pub(crate) fn aggregate(types: &mut Builder, byte: TypeId, name: &str, parts: &[(String, u32)]) -> TypeId {
     let mut offset = 0;
     let mut members = Vec::new();
     for (part, size) in parts {

@@ -138,6 +138,11 @@ impl Attach {
         }
     }
 
+    /// The type of the programs whose context such a program has: one that replaces a function is given what that one was.
+    pub(crate) fn context_of(&self) -> ProgType {
+        self.onto().map_or(self.prog_type(), |func| func.kind)
+    }
+
     /// Whether it is at the return of a function, by a probe.
     pub(crate) fn is_return(&self) -> bool {
         matches!(self, Self::Kretprobe { .. } | Self::Uretprobe { .. })
