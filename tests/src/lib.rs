@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod forms;
+pub mod objects;
 pub mod programs;

@@ -5,19 +5,26 @@
 //! bpfkit dump tcpconnect -P 80                                    for the running kernel
 //! bpfkit dump tcpconnect --btf vmlinux-4.18.btf --kernel 4.18     for another one
 //! bpfkit dump tcpconnect --format json --program v4_connect
+//! bpfkit dump tcpconnect --format obj -o tcpconnect.o             for libbpf and bpftool
 //! ```
 
+mod c;
 mod json;
 mod listing;
 mod text;
 
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
 use bpfkit_loader::{Linked, MapSpec, Target};
 
 pub use self::listing::{Function, Listing, MapUse, Row};
-use crate::Error;
 use crate::cli::{Question, ToolCommand};
 use crate::output::Output;
 use crate::tool::Tool;
+use crate::{Error, report};
 
 /// Show the instructions of a tool's programs, for this kernel or another one
 #[derive(Clone, Debug, clap::Args)]
@@ -39,6 +46,9 @@ pub struct View {
     /// The form of the output
     #[arg(long, global = true, value_enum, default_value_t)]
     pub format: Format,
+    /// Write to this file, not to standard output
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// Show this program only, of those that the tool has
     #[arg(long, global = true, value_name = "NAME")]
     pub program: Vec<String>,
@@ -52,6 +62,12 @@ pub enum Format {
     Text,
     /// An object a line, one for each program
     Json,
+    /// C source: arrays of struct bpf_insn, and what a loader puts into them
+    C,
+    /// The bytes of one program's instructions, in this machine's byte order
+    Raw,
+    /// An ELF object with BTF and maps, which libbpf and bpftool load
+    Obj,
 }
 
 /// What is looked at: the programs of a tool, made for a kernel.
@@ -84,11 +100,23 @@ impl<'a> Subject<'a> {
     fn only(&mut self, names: &[String]) -> Result<(), Error> {
         let has = |name: &String| self.programs.iter().any(|program| program.spec().name == *name);
         if let Some(name) = names.iter().find(|name| !has(name)) {
-            let known: Vec<&str> = self.programs.iter().map(|program| program.spec().name.as_str()).collect();
-            return Err(Error::Request(format!("there is no program `{name}`; there are {}", known.join(", "))));
+            return Err(Error::Request(format!("there is no program `{name}`; there are {}", self.names())));
         }
         self.programs.retain(|program| names.is_empty() || names.contains(&program.spec().name));
         Ok(())
+    }
+
+    /// The bytes of the only program.
+    fn raw(&self) -> Result<Vec<u8>, Error> {
+        let [program] = self.programs.as_slice() else {
+            let known = self.names();
+            return Err(Error::Request(format!("bytes are of one program, which --program NAME names: {known}")));
+        };
+        Ok(program.insns().iter().flat_map(|insn| insn.to_ne_bytes()).collect())
+    }
+
+    fn names(&self) -> String {
+        self.programs.iter().map(|program| program.spec().name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// The programs, row by row.
@@ -103,11 +131,54 @@ impl View {
     /// # Errors
     /// What cannot be shown, or not be printed.
     pub fn show(&self, subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
-        for listing in subject.listings() {
-            match self.format {
-                Format::Text => text::print(&listing, output)?,
-                Format::Json => json::print(&listing, output)?,
+        let Some(path) = &self.output else { return self.print(subject, output) };
+        // What cannot be made leaves the file as it is.
+        let made = self.made(subject)?;
+        let about = |error| Error::Io(format!("cannot write {}", path.display()), error);
+        let mut file = Output::file(File::create(path).map_err(about)?);
+        let printed = self.finish(subject, made, &mut file);
+        printed.map_err(|error| if let Error::Output(error) = error { about(error) } else { error })
+    }
+
+    fn print(&self, subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
+        let made = self.made(subject)?;
+        if made.is_some() && output.as_fd().is_terminal() {
+            return Err(Error::Request("this form is not for a terminal: -o FILE names a file for it".to_owned()));
+        }
+        self.finish(subject, made, output)
+    }
+
+    /// The bytes of a form that is no text.
+    fn made(&self, subject: &Subject<'_>) -> Result<Option<Vec<u8>>, Error> {
+        match self.format {
+            Format::Raw => subject.raw().map(Some),
+            Format::Obj => self.object(subject).map(Some),
+            Format::Text | Format::Json | Format::C => Ok(None),
+        }
+    }
+
+    /// An object with the programs that were asked for by name, or with all that bpftool can load.
+    fn object(&self, subject: &Subject<'_>) -> Result<Vec<u8>, Error> {
+        let mut programs = subject.programs.clone();
+        if self.program.is_empty() {
+            let belongs = |program: &mut Linked| program.spec().attach.onto().is_some();
+            for left in programs.extract_if(.., belongs) {
+                report::say(format_args!(
+                    "{} is left out, as bpftool cannot load it: it belongs to a function of another program; \
+                     --program NAME takes it in",
+                    left.spec().name
+                ));
             }
+        }
+        Ok(bpfkit_loader::object(&programs, &subject.maps)?)
+    }
+
+    fn finish(&self, subject: &Subject<'_>, made: Option<Vec<u8>>, output: &mut Output) -> Result<(), Error> {
+        match self.format {
+            Format::Text => subject.listings().iter().try_for_each(|listing| text::print(listing, output))?,
+            Format::Json => subject.listings().iter().try_for_each(|listing| json::print(listing, output))?,
+            Format::C => c::print(subject, output)?,
+            Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
         output.flush()
     }

@@ -1,0 +1,114 @@
+//! ELF objects beside the programs that the loader loads.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bpfkit_asm::Insn;
+use bpfkit_loader::{Linked, Maps, Target, object};
+
+use crate::programs::subject;
+
+/// Every tool, by every kind of place that its programs may have.
+pub const LINES: [&str; 12] = [
+    "tcpconnect --probe kprobe",
+    "tcpconnect --probe kprobe -c -U",
+    "tcpconnect --probe fentry -P 80",
+    "tcpconnect --probe tracepoint -L",
+    "bpf2bpf",
+    "execsnoop --probe tracepoint -x",
+    "execsnoop --probe kprobe -x",
+    "gethostlatency --all",
+    "icmpecho --probe kprobe",
+    "writehist -u 1000",
+    "skbrecv",
+    "skbrecv --printk",
+];
+
+/// Why an object and its programs are not the same.
+#[derive(Debug)]
+pub enum Unequal {
+    /// This kernel has not what the programs need, which says nothing of them.
+    NotHere(String),
+    /// They differ, or one of them cannot be loaded.
+    Differs(String),
+}
+
+/// Has bpftool load the object of a line such as `tcpconnect -P 80`, and compares what the kernel then has with what the loader
+/// loads: the digest of the instructions, the instructions as the verifier rewrote them, and that their lines of source are
+/// shown. How many programs there were.
+///
+/// # Errors
+/// What is not here, or what differs.
+pub fn compare(line: &str, target: &Target, bpffs: &Path) -> Result<usize, Unequal> {
+    let subject = subject(line, target).map_err(|error| Unequal::NotHere(error.to_string()))?;
+    let programs: Vec<Linked> =
+        subject.programs.into_iter().filter(|program| program.spec().attach.onto().is_none()).collect();
+    for program in &programs {
+        program.check(target).map_err(|error| Unequal::NotHere(error.to_string()))?;
+    }
+    let directory = tempfile::tempdir().map_err(differs)?;
+    let file = directory.path().join("tool.o");
+    fs::write(&file, object(&programs, &subject.maps).map_err(differs)?).map_err(differs)?;
+    let pins = bpffs.join("compared");
+    bpftool(Command::new("bpftool").args(["prog", "loadall"]).args([&file, &pins]))?;
+    let mut maps = Maps::new();
+    for map in &subject.maps {
+        maps.create(map, target).map_err(differs)?;
+    }
+    for program in &programs {
+        let pin = pins.join(&program.spec().name);
+        one(program, target, &maps, &pin, directory.path()).map_err(|unequal| match unequal {
+            Unequal::Differs(why) => Unequal::Differs(format!("{}: {why}", program.spec().name)),
+            not_here @ Unequal::NotHere(_) => not_here,
+        })?;
+        fs::remove_file(pin).map_err(differs)?;
+    }
+    fs::remove_dir(pins).map_err(differs)?;
+    Ok(programs.len())
+}
+
+fn one(program: &Linked, target: &Target, maps: &Maps, pin: &Path, directory: &Path) -> Result<(), Unequal> {
+    let own = program.clone().load(target, maps).map_err(differs)?;
+    let tag: String = own.info().map_err(differs)?.tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    let shown = bpftool(Command::new("bpftool").args(["prog", "show", "pinned"]).arg(pin))?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    if !shown.contains(&format!("tag {tag}")) {
+        return Err(Unequal::Differs(format!("its tag is {tag}, and bpftool's: {shown}")));
+    }
+    let file = directory.join("xlated");
+    bpftool(Command::new("bpftool").args(["prog", "dump", "xlated", "pinned"]).arg(pin).arg("file").arg(&file))?;
+    let theirs = fs::read(&file).map_err(differs)?;
+    let theirs = theirs.chunks_exact(8).filter_map(|slot| slot.first_chunk().copied().map(Insn::from_ne_bytes));
+    let own = own.xlated().map_err(differs)?.ok_or_else(|| Unequal::NotHere("the kernel hides it".to_owned()))?;
+    let (own, theirs) = (without_maps(own), without_maps(theirs.collect()));
+    if own != theirs {
+        return Err(Unequal::Differs(format!("the verifier made {own:?} of it, and {theirs:?} of the object")));
+    }
+    let listing = bpftool(Command::new("bpftool").args(["prog", "dump", "xlated", "pinned"]).arg(pin).arg("linum"))?;
+    let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+    let first = program.sources().iter().flatten().next();
+    let is_quoted = first.is_some_and(|source| {
+        listing.contains(&*source.text) && listing.contains(&format!("line_num:{} ", source.line))
+    });
+    if is_quoted { Ok(()) } else { Err(Unequal::Differs(format!("bpftool does not show {first:?}: {listing}"))) }
+}
+
+/// The numbers of maps are those of a load.
+fn without_maps(mut insns: Vec<Insn>) -> Vec<Insn> {
+    insns.iter_mut().filter(|insn| insn.is_map()).for_each(|insn| insn.imm = 0);
+    insns
+}
+
+fn bpftool(command: &mut Command) -> Result<Output, Unequal> {
+    let output = command.output().map_err(differs)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(Unequal::Differs(format!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&said))))
+}
+
+fn differs(error: impl std::error::Error + 'static) -> Unequal {
+    Unequal::Differs(bpfkit::Chain(&error).to_string())
+}

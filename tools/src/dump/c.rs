@@ -1,0 +1,242 @@
+//! C source: an array of `struct bpf_insn` for each program, and what a loader must put into it.
+
+use bpfkit_asm::{Class, Insn, Mode, Opcode};
+use bpfkit_loader::{Filled, Identifiers, MapSpec};
+
+use super::Subject;
+use super::listing::{Listing, Row};
+use crate::Error;
+use crate::escape::Escaped;
+use crate::output::Output;
+
+/// Prints all programs as a file that a C compiler takes, given <linux/bpf.h> of Linux 5.12 or newer.
+///
+/// # Errors
+/// As [`Output::line`].
+pub fn print(subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
+    let listings = subject.listings();
+    let mut names = Identifiers::default();
+    output.line(&format!("/* BPF programs for Linux {}, in this machine's byte order */", subject.target.version()))?;
+    output.line("#include <linux/bpf.h>")?;
+    output.line("")?;
+    output.line("/* An instruction that wants something, and what that is called. */")?;
+    output.line("struct bpf_hole {")?;
+    output.line("\t__u32 slot;")?;
+    output.line("\tconst char *name;")?;
+    output.line("};")?;
+    maps(&names.take("maps", ""), &subject.maps, output)?;
+    for listing in &listings {
+        program(listing, &mut names, output)?;
+    }
+    Ok(())
+}
+
+/// The maps that programs use, for BPF_MAP_CREATE.
+fn maps(array: &str, maps: &[MapSpec], output: &mut Output) -> Result<(), Error> {
+    if maps.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    output.line("/* The maps. One that has room for 0 elements is to have one for each possible CPU. */")?;
+    output.line("const struct {")?;
+    output.line("\tconst char *name;")?;
+    output.line("\t__u32 map_type, key_size, value_size, max_entries, map_flags;")?;
+    output.line(&format!("}} {array}[] = {{"))?;
+    for MapSpec { name, kind, key_size, value_size, max_entries, flags, .. } in maps {
+        let kind = kind.name().map_or_else(|| kind.0.to_string(), |name| constant("BPF_MAP_TYPE_", name));
+        let name = string(name);
+        output.line(&format!("\t{{ {name}, {kind}, {key_size}, {value_size}, {max_entries}, {flags:#x} }},"))?;
+    }
+    output.line("};")
+}
+
+fn program(listing: &Listing, names: &mut Identifiers, output: &mut Output) -> Result<(), Error> {
+    let Listing { name, kind, attach, license, .. } = listing;
+    // A program may be called like a function of C or a word of the language.
+    let array = |of| names.take(&format!("{name}_{of}"), "prog");
+    let [insns, maps, fields] = ["insns", "maps", "fields"].map(array);
+    let about = format!("{name}: {attach}; type {kind}, licence {license}, {} slots", listing.slots());
+    output.line("")?;
+    output.line(&comment(&about))?;
+    output.line(&format!("const struct bpf_insn {insns}[] = {{"))?;
+    for row in &listing.rows {
+        if let Some(function) = listing.function_at(row.slot) {
+            output.line(&format!("\t{}", comment(&format!("{}:", function.name))))?;
+        }
+        for label in &row.labels {
+            output.line(&format!("\t{}", comment(&format!("{label}:"))))?;
+        }
+        output.line(&format!("\t{}", comment(&about_row(row))))?;
+        output.line(&format!("\t{{ {} }},", insn(row.insn)))?;
+        if let Some(second) = row.second {
+            output.line(&format!("\t{{ .imm = {} }},", second.imm))?;
+        }
+    }
+    output.line("};")?;
+    let what = "What a loader puts into .imm: the descriptor of the map.";
+    holes(what, &maps, listing.rows.iter().filter_map(map), output)?;
+    let what = "What is in .off or .imm for this kernel: the offset of the member, or its size.";
+    holes(what, &fields, listing.rows.iter().filter_map(field), output)
+}
+
+/// A slot that wants something, what that is called, and what was found.
+type Hole<'a> = (usize, &'a str, Option<&'a Filled>);
+
+fn map(row: &Row) -> Option<Hole<'_>> {
+    row.map.as_ref().map(|name| (row.slot, name.as_str(), None))
+}
+
+fn field(row: &Row) -> Option<Hole<'_>> {
+    match row.filled.as_ref()? {
+        Filled::Offset(field) | Filled::Size(field) => Some((row.slot, &field.path, row.filled.as_ref())),
+        _ => None,
+    }
+}
+
+fn holes<'a>(what: &str, array: &str, holes: impl Iterator<Item = Hole<'a>>, output: &mut Output) -> Result<(), Error> {
+    let mut holes = holes.peekable();
+    if holes.peek().is_none() {
+        return Ok(());
+    }
+    output.line(&comment(what))?;
+    output.line(&format!("const struct bpf_hole {array}[] = {{"))?;
+    for (slot, name, filled) in holes {
+        let told = filled.map_or(String::new(), |filled| format!(" {}", comment(&filled.to_string())));
+        output.line(&format!("\t{{ {slot}, {} }},{told}", string(name)))?;
+    }
+    output.line("};")
+}
+
+/// The instruction in the kernel's notation, and where it was written.
+fn about_row(row: &Row) -> String {
+    let source = row.source.as_ref().map_or(String::new(), |source| {
+        let file = source.file.rsplit('/').next().unwrap_or_default();
+        format!(" ; {file}:{}  {}", source.line, source.text)
+    });
+    format!("{}: {}{source}", row.slot, row.text)
+}
+
+/// What stands between the braces of an initialiser.
+fn insn(insn: Insn) -> String {
+    let mut text = format!(".code = {}", code(insn.code));
+    let class = insn.code.class();
+    let is_jump = matches!(class, Class::Jmp | Class::Jmp32);
+    // Calls, exits and jumps without a condition have no registers.
+    if insn.dst() != 0 || !(is_jump && matches!(insn.code.op(), 0x00 | 0x80 | 0x90)) {
+        text.push_str(&format!(", .dst_reg = {}", register(insn.dst())));
+    }
+    let pseudo = match (insn.is_wide(), insn.code == Opcode::CALL, insn.src()) {
+        (true, _, 1) => Some("BPF_PSEUDO_MAP_FD"),
+        (true, _, 2) => Some("BPF_PSEUDO_MAP_VALUE"),
+        (true, _, 4) => Some("BPF_PSEUDO_FUNC"),
+        (_, true, 1) => Some("BPF_PSEUDO_CALL"),
+        (_, true, 2) => Some("BPF_PSEUDO_KFUNC_CALL"),
+        _ => None,
+    };
+    let is_end = matches!(class, Class::Alu | Class::Alu64) && insn.code.op() == 0xd0;
+    let reads = match class {
+        Class::Ldx | Class::Stx => true,
+        Class::Alu | Class::Alu64 | Class::Jmp | Class::Jmp32 => insn.code.is_register() && !is_end,
+        Class::Ld | Class::St => false,
+    };
+    if let Some(pseudo) = pseudo {
+        text.push_str(&format!(", .src_reg = {pseudo}"));
+    } else if reads || insn.src() != 0 {
+        text.push_str(&format!(", .src_reg = {}", register(insn.src())));
+    }
+    if insn.off != 0 {
+        text.push_str(&format!(", .off = {}", insn.off));
+    }
+    match insn.helper().and_then(|helper| helper.name()?.strip_prefix("bpf_")) {
+        Some(helper) => text.push_str(&format!(", .imm = BPF_FUNC_{helper}")),
+        None if insn.imm == i32::MIN => text.push_str(", .imm = -2147483647 - 1"),
+        None if insn.imm != 0 => text.push_str(&format!(", .imm = {}", insn.imm)),
+        None => {}
+    }
+    text
+}
+
+fn register(number: u8) -> String {
+    // 11 to 15 are no registers, and no program that a kernel takes has them.
+    if number <= 10 { format!("BPF_REG_{number}") } else { number.to_string() }
+}
+
+const ALU: [&str; 14] =
+    ["ADD", "SUB", "MUL", "DIV", "OR", "AND", "LSH", "RSH", "NEG", "MOD", "XOR", "MOV", "ARSH", "END"];
+const JMP: [&str; 14] =
+    ["JA", "JEQ", "JGT", "JGE", "JSET", "JNE", "JSGT", "JSGE", "CALL", "EXIT", "JLT", "JLE", "JSLT", "JSLE"];
+
+/// An opcode by the names of <linux/bpf.h>; as a number where headers of Linux 5.12 have no name for a part of it.
+fn code(code: Opcode) -> String {
+    let class = match code.class() {
+        Class::Ld => "BPF_LD",
+        Class::Ldx => "BPF_LDX",
+        Class::St => "BPF_ST",
+        Class::Stx => "BPF_STX",
+        Class::Alu => "BPF_ALU",
+        Class::Jmp => "BPF_JMP",
+        Class::Jmp32 => "BPF_JMP32",
+        Class::Alu64 => "BPF_ALU64",
+    };
+    let op = |names: &[&'static str]| names.get(usize::from(code.op() >> 4)).copied();
+    let parts = match code.class() {
+        Class::Ld | Class::Ldx | Class::St | Class::Stx => {
+            let size = ["BPF_W", "BPF_H", "BPF_B", "BPF_DW"][usize::from(code.0 >> 3 & 3)];
+            let mode = match code.mode() {
+                Some(Mode::Imm) => Some("IMM"),
+                Some(Mode::Abs) => Some("ABS"),
+                Some(Mode::Ind) => Some("IND"),
+                Some(Mode::Mem) => Some("MEM"),
+                Some(Mode::Atomic) => Some("ATOMIC"),
+                Some(Mode::Memsx) | None => None,
+            };
+            mode.map(|mode| (mode, size))
+        }
+        Class::Alu | Class::Alu64 if code.op() == 0xd0 => {
+            Some(("END", if code.is_register() { "BPF_TO_BE" } else { "BPF_TO_LE" }))
+        }
+        Class::Alu | Class::Alu64 => op(&ALU).map(|op| (op, if code.is_register() { "BPF_X" } else { "BPF_K" })),
+        Class::Jmp | Class::Jmp32 => op(&JMP).map(|op| (op, if code.is_register() { "BPF_X" } else { "BPF_K" })),
+    };
+    match parts {
+        // The constant is 0, and says nothing where there is no right-hand side.
+        Some((op @ ("JA" | "CALL" | "EXIT" | "NEG"), "BPF_K")) => format!("{class} | BPF_{op}"),
+        Some((op, last)) => format!("{class} | BPF_{op} | {last}"),
+        None => format!("{:#04x}", code.0),
+    }
+}
+
+fn constant(prefix: &str, name: &str) -> String {
+    format!("{prefix}{}", name.to_ascii_uppercase())
+}
+
+/// A comment that ends where it should, whatever is in it.
+fn comment(text: &str) -> String {
+    format!("/* {} */", Escaped(text.as_bytes()).to_string().replace("*/", "* /").replace("/*", "/ *"))
+}
+
+/// A string literal.
+fn string(text: &str) -> String {
+    let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '?') { c } else { '_' };
+    format!("\"{}\"", text.chars().map(plain).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_stays_in_its_comment_or_string() {
+        assert_eq!(comment("a */ b /* c\n"), "/* a * / b / * c\\n */");
+        assert_eq!(comment("*/*"), "/* * / * */");
+        assert_eq!(string("a\"b\\c\nd??/e"), "\"a_b_c_d__/e\"");
+    }
+
+    #[test]
+    fn what_has_no_name_in_older_headers_is_a_number() {
+        assert_eq!(code(Opcode(0x81)), "0x81");
+        assert_eq!(code(Opcode::JCOND), "0xe5");
+        assert_eq!(code(Opcode(0xf7)), "0xf7");
+        assert_eq!(code(Opcode(0xe3)), "0xe3");
+    }
+}
