@@ -34,7 +34,9 @@ mod text;
 
 pub use asm::Asm;
 pub use bpfkit_asm_macros::bpf;
-pub use bpfkit_asm_syntax::{AluOp, AtomicOp, ByteOrder, Helper, JmpOp, ParseVersionError, Reg, Size, Version, WReg};
+pub use bpfkit_asm_syntax::{
+    AluOp, AtomicOp, ByteOrder, Doc, Helper, JmpOp, ParseVersionError, Reg, Size, Version, WReg,
+};
 pub use code::{Code, Fixup, Source};
 pub use disasm::{Listed, Names, list};
 pub use error::Error;

@@ -4,3 +4,4 @@
 pub mod forms;
 pub mod objects;
 pub mod programs;
+pub mod prototypes;

@@ -28,6 +28,8 @@ fn a_listing_has_slot_bytes_notation_source_and_field() {
     assert!(field.contains(": 070300000c000000  (07) r3 += 12  "), "{field}");
     assert!(field.contains("; flow.rs:"), "{field}");
     assert!(field.ends_with("[sock.__sk_common.skc_portpair: __portpair at 12, 4 bytes]"), "{field}");
+    let call = find("call bpf_get_current_pid_tgid");
+    assert!(call.ends_with("[u64 bpf_get_current_pid_tgid(void)]"), "{call}");
     // The second slot of a wide constant is one, too.
     let slots = text.lines().filter_map(|line| line.trim().split_once(": ")?.0.parse::<usize>().ok());
     assert!(slots.eq(0..61), "{text}");
@@ -56,6 +58,7 @@ fn json_has_an_object_a_program_with_all_of_it() {
     assert_eq!(of("field")["field"]["offset"], 12);
     assert_eq!(of("context")["context"]["member"], "ret");
     assert_eq!(of("helper")["helper"], "bpf_get_current_pid_tgid#14");
+    assert_eq!(of("prototype")["prototype"], "u64 bpf_get_current_pid_tgid(void)");
     let jump = of("to");
     let out = instructions.iter().find(|insn| insn["slot"] == jump["to"]).expect("a jump goes to an instruction");
     assert!(out["labels"].as_array().is_some_and(|labels| labels.iter().any(|label| label == "out")), "{out}");

@@ -1,5 +1,6 @@
 //! The listing for programs.
 
+use bpfkit_asm::Helper;
 use bpfkit_loader::Filled;
 use serde::Serialize;
 
@@ -37,6 +38,9 @@ struct Instruction<'a> {
     map: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     helper: Option<String>,
+    /// The helper's, in C.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prototype: Option<&'static str>,
     #[serde(flatten)]
     filled: Option<Hole<'a>>,
 }
@@ -104,6 +108,7 @@ fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
         }),
         map: row.map.as_deref(),
         helper: row.helper.map(|helper| helper.to_string()),
+        prototype: row.helper.and_then(Helper::prototype),
         filled: row.filled.as_ref().and_then(hole),
     }
 }

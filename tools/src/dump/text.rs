@@ -1,6 +1,6 @@
 //! The listing for people.
 
-use bpfkit_asm::Insn;
+use bpfkit_asm::{Helper, Insn};
 
 use super::listing::{Listing, MapUse, Row};
 use crate::Error;
@@ -43,6 +43,9 @@ fn line(row: &Row) -> String {
     }
     if let Some(filled) = &row.filled {
         line.push_str(&format!("  [{filled}]"));
+    }
+    if let Some(prototype) = row.helper.and_then(Helper::prototype) {
+        line.push_str(&format!("  [{prototype}]"));
     }
     line.truncate(line.trim_end().len());
     line

@@ -26,6 +26,7 @@ type CaseResult = Result<(), Failure>;
 pub const CASES: &[Case] = &[
     Case { name: "features::each_is_there_since_its_version", run: versions },
     Case { name: "features::types_and_helpers_are_those_of_the_kernels_own_lists", run: lists },
+    Case { name: "features::helpers_have_the_parameters_of_the_kernels_own_types", run: prototypes },
     Case { name: "features::without_privilege_it_says_why_it_cannot_tell", run: unprivileged },
     Case { name: "features::another_kernels_are_told_by_its_version", run: other_kernel },
 ];
@@ -145,6 +146,18 @@ fn lists(ctx: &mut Ctx) -> CaseResult {
                 wrong.push(format!("{} {what} {prefix}{name}, which came with {since}", target.version()));
             }
         }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Kernels keep the types of the functions that serve the helpers from some version of pahole on, whatever their own is.
+fn prototypes(ctx: &mut Ctx) -> CaseResult {
+    let target = ctx.target()?;
+    let Ok(btf) = target.btf() else { skip!("there is no BTF") };
+    let (compared, wrong) = bpfkit_tests::prototypes::compare(btf);
+    if compared == 0 {
+        skip!("the types have no typedefs of the helpers' functions");
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
