@@ -71,3 +71,37 @@ fn wrong_usage_is_refused() {
     let error = dump("tcpconnect --probe kprobe --program v4").unwrap_err().to_string();
     assert!(error.contains("no program `v4`; there are v4_connect_r, v4_connect,"), "{error}");
 }
+
+/// One graph a program, which names each instruction once; graphviz itself reads it where it is installed.
+#[test]
+fn dot_has_a_graph_a_program_with_a_cluster_a_function() {
+    let text = dump("--format dot bpf2bpf").unwrap();
+    let accept = text.split("\n}\n").find(|graph| graph.starts_with("digraph \"accept\"")).expect("accept");
+    for part in [
+        "  subgraph cluster_0 {\n    label=\"accept\";",
+        "  subgraph cluster_1 {\n    label=\"handle_new_connection\";",
+        "[label=\"call\" style=dotted];",
+        "[label=\"taken\"];",
+        "[label=\"fallthrough\" penwidth=2.5];",
+        "(18) r2 = map[events]\\l",
+    ] {
+        assert!(accept.contains(part), "{part}: {accept}");
+    }
+    let slots = |text: &str| text.matches("\\l").count();
+    let json: Vec<Value> =
+        dump("--format json bpf2bpf").unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let parts = json.iter().flat_map(|program| program["instructions"].as_array().unwrap());
+    let expected: usize = parts.map(|insn| 1 + insn["labels"].as_array().map_or(0, Vec::len)).sum();
+    assert_eq!(slots(&text), expected);
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    match std::process::Command::new("dot").arg("-Tplain").arg(file.path()).output() {
+        Err(error) => println!("skipped: graphviz's dot: {error}"),
+        Ok(read) => {
+            assert!(read.status.success() && read.stderr.is_empty(), "{read:?}");
+            let plain = String::from_utf8(read.stdout).unwrap();
+            assert_eq!(plain.lines().filter(|line| line.starts_with("graph ")).count(), json.len());
+        }
+    }
+}

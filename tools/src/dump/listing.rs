@@ -141,7 +141,7 @@ impl Row {
 }
 
 /// The slot to which an instruction at `slot` goes, other than the next.
-fn destination(slot: usize, insn: Insn) -> Option<usize> {
+pub(super) fn destination(slot: usize, insn: Insn) -> Option<usize> {
     let calls = insn.is_local_call() || insn.is_func_address();
     let distance = if calls { Some(insn.imm) } else { insn.jump() }?;
     (slot + 1).checked_add_signed(isize::try_from(distance).ok()?)

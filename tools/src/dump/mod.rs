@@ -9,6 +9,8 @@
 //! ```
 
 mod c;
+mod cfg;
+mod dot;
 mod json;
 mod listing;
 mod text;
@@ -68,6 +70,8 @@ pub enum Format {
     Raw,
     /// An ELF object with BTF and maps, which libbpf and bpftool load
     Obj,
+    /// The control flow of each program, for graphviz
+    Dot,
 }
 
 /// What is looked at: the programs of a tool, made for a kernel.
@@ -153,7 +157,7 @@ impl View {
         match self.format {
             Format::Raw => subject.raw().map(Some),
             Format::Obj => self.object(subject).map(Some),
-            Format::Text | Format::Json | Format::C => Ok(None),
+            Format::Text | Format::Json | Format::C | Format::Dot => Ok(None),
         }
     }
 
@@ -178,6 +182,7 @@ impl View {
             Format::Text => subject.listings().iter().try_for_each(|listing| text::print(listing, output))?,
             Format::Json => subject.listings().iter().try_for_each(|listing| json::print(listing, output))?,
             Format::C => c::print(subject, output)?,
+            Format::Dot => subject.listings().iter().try_for_each(|listing| dot::print(listing, output))?,
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
         output.flush()
