@@ -13,8 +13,7 @@ use crate::output::Output;
 ///
 /// # Errors
 /// As [`Output::line`].
-pub fn print(subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
-    let listings = subject.listings();
+pub fn print(subject: &Subject<'_>, listings: &[Listing], output: &mut Output) -> Result<(), Error> {
     let mut names = Identifiers::default();
     output.line(&format!("/* BPF programs for Linux {}, in this machine's byte order */", subject.target.version()))?;
     output.line("#include <linux/bpf.h>")?;
@@ -25,7 +24,7 @@ pub fn print(subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
     output.line("\tconst char *name;")?;
     output.line("};")?;
     maps(&names.take("maps", ""), &subject.maps, output)?;
-    for listing in &listings {
+    for listing in listings {
         program(listing, &mut names, output)?;
     }
     Ok(())

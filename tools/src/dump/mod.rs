@@ -122,11 +122,6 @@ impl<'a> Subject<'a> {
     fn names(&self) -> String {
         self.programs.iter().map(|program| program.spec().name.as_str()).collect::<Vec<_>>().join(", ")
     }
-
-    /// The programs, row by row.
-    fn listings(&self) -> Vec<Listing> {
-        self.programs.iter().map(|program| Listing::of(program, &self.maps)).collect()
-    }
 }
 
 impl View {
@@ -177,12 +172,18 @@ impl View {
         Ok(bpfkit_loader::object(&programs, &subject.maps)?)
     }
 
+    /// The programs row by row, with what the options add to each row.
+    fn listings(&self, subject: &Subject<'_>) -> Result<Vec<Listing>, Error> {
+        Ok(subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect())
+    }
+
     fn finish(&self, subject: &Subject<'_>, made: Option<Vec<u8>>, output: &mut Output) -> Result<(), Error> {
+        let listings = self.listings(subject)?;
         match self.format {
-            Format::Text => subject.listings().iter().try_for_each(|listing| text::print(listing, output))?,
-            Format::Json => subject.listings().iter().try_for_each(|listing| json::print(listing, output))?,
-            Format::C => c::print(subject, output)?,
-            Format::Dot => subject.listings().iter().try_for_each(|listing| dot::print(listing, output))?,
+            Format::Text => listings.iter().try_for_each(|listing| text::print(listing, output))?,
+            Format::Json => listings.iter().try_for_each(|listing| json::print(listing, output))?,
+            Format::C => c::print(subject, &listings, output)?,
+            Format::Dot => listings.iter().try_for_each(|listing| dot::print(listing, output))?,
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
         output.flush()
