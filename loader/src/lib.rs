@@ -64,7 +64,7 @@ pub use object::{Identifiers, object};
 pub use pid_namespace::PidNamespace;
 pub use prog::{Attach, Prog, ProgInfo, ProgSpec, Tasks, raise_descriptor_limit};
 pub use read::ReadHelpers;
-pub use ring::{Event, PerfBuffer, PerfOptions, Sample};
+pub use ring::{Event, PerfBuffer, PerfOptions, Sample, UNSENT_FULL, UNSENT_NO_RING};
 pub use syscall::SyscallSymbol;
 pub use target::{Target, TargetBuilder};
 pub use trace_pipe::{Printed, TracePipe};

@@ -59,7 +59,7 @@ fn the_source_names_what_a_loader_puts_in_and_what_was_found() {
     for part in [
         "/* BPF programs for Linux 6.12, in this machine's byte order */",
         "\t{ \"sockets\", BPF_MAP_TYPE_HASH, 8, 8, 10240, 0x0 },",
-        "/* v4_connect_r: kretprobe on tcp_v4_connect; type kprobe, licence GPL, 58 slots */",
+        "/* v4_connect_r: kretprobe on tcp_v4_connect; type kprobe, licence GPL, ",
         "\t{ .code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD },\n\t{ .imm = 0 },",
         "\t{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_current_pid_tgid },",
         "const struct bpf_hole v4_connect_r_maps[] = {\n\t{ 3, \"sockets\" },",

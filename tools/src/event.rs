@@ -1,7 +1,7 @@
 //! Fragments that programs of all tools are made of: who runs, sending an event, counting what found no room, the end.
 
 use bpfkit_asm::{Asm, Label, bpf};
-use bpfkit_loader::{MapSpec, Maps};
+use bpfkit_loader::{MapSpec, Maps, UNSENT_FULL, UNSENT_NO_RING};
 
 use crate::{Error, escape};
 
@@ -33,15 +33,18 @@ pub fn send(from: i32, size: u32) -> Asm {
     }
 }
 
-/// Counts in [`unsent`] what `bpf_perf_event_output` could not send, with its result in r0. When a ring is full the kernel itself
-/// counts the event as lost; where there is none, as on a CPU that has just come online, nobody else does. It takes 4 bytes of
-/// stack at r10 + `scratch`.
+/// Counts in [`unsent`] what `bpf_perf_event_output` could not send, with its result in r0: because the ring was full, or because
+/// there is none, as on a CPU that has just come online. The kernel itself puts the former into the ring, but only once there is
+/// room again and another event comes. It takes 4 bytes of stack at r10 + `scratch`.
 pub fn count_unsent(scratch: i32) -> Asm {
     let mut code = Asm::new();
     let sent = code.named_label("sent");
     code.splice(bpf! {
         if r0 s>= 0 goto {sent};
-        if r0 == ENOSPC goto {sent};
+        *(u32 *)(r10 + {scratch}) = UNSENT_FULL;
+        if r0 == ENOSPC goto full;
+        *(u32 *)(r10 + {scratch}) = UNSENT_NO_RING;
+    full:
         {count_one("unsent", scratch, sent)};
     });
     code.bind(sent);
@@ -51,9 +54,9 @@ pub fn count_unsent(scratch: i32) -> Asm {
 /// What `bpf_perf_event_output` returns when a ring is full.
 const ENOSPC: i32 = -28;
 
-/// Counters of what could not be sent, one for each CPU, for [`bpfkit_loader::PerfBuffer::watch`].
+/// Counters of what could not be sent, for each CPU, for [`bpfkit_loader::PerfBuffer::watch`].
 pub fn unsent() -> MapSpec {
-    MapSpec::percpu_array("unsent", 8, 1)
+    MapSpec::percpu_array("unsent", 8, 2)
 }
 
 /// Counters of what found no room in a map, one for each CPU.
@@ -63,13 +66,15 @@ pub fn dropped() -> MapSpec {
 
 /// Counts one in [`dropped`] and goes on, or leaves for `out` without a counter. It takes 4 bytes of stack at r10 + `scratch`.
 pub fn drop_one(scratch: i32, out: Label) -> Asm {
-    count_one("dropped", scratch, out)
-}
-
-/// Adds one to this CPU's counter in a map of counters, or leaves for `out` without a counter.
-fn count_one(counters: &'static str, scratch: i32, out: Label) -> Asm {
     bpf! {
         *(u32 *)(r10 + {scratch}) = 0;
+        {count_one("dropped", scratch, out)};
+    }
+}
+
+/// Adds one to this CPU's counter in a map of counters, that of the number at r10 + `scratch`, or leaves for `out` without one.
+fn count_one(counters: &'static str, scratch: i32, out: Label) -> Asm {
+    bpf! {
         r1 = map[{counters}];
         r2 = r10;
         r2 += {scratch};

@@ -228,7 +228,8 @@ impl Tool for Args {
         let mut session = Session::new()?;
         let mut attached = tool::choose(self.probe, &self.options, &target, |probe| {
             let programs = self.programs_by(&target, probe, typed);
-            let mut attached = Attached::prepare(&programs.maps(), self.filter().maps(&target)?, &target)?;
+            let mut attached =
+                Attached::prepare(&programs.maps(), self.filter().maps(&target)?, &target, &self.options)?;
             attached.attach(&programs.all()?, &target)?;
             Ok(attached)
         })?;

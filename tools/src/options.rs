@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bpfkit_asm::Version;
 use bpfkit_btf::Btf;
-use bpfkit_loader::{Feature, Target};
+use bpfkit_loader::{Feature, PerfOptions, Target};
 
 use crate::Error;
 use crate::roots::{CARRIED, ROOTS};
@@ -29,6 +29,9 @@ pub struct Options {
     /// Stop after this many seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// Give each CPU's ring so many pages of memory, a power of two; what finds no room in it is lost, and counted [default: 64]
+    #[arg(long, value_name = "PAGES", value_parser = pages)]
+    pub buffer_pages: Option<usize>,
     /// Say on stderr how the programs were attached and why so
     #[arg(short, long)]
     pub verbose: bool,
@@ -38,6 +41,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// How rings are made.
+    pub fn rings(&self) -> PerfOptions {
+        let usual = PerfOptions::default();
+        PerfOptions { pages: self.buffer_pages.unwrap_or(usual.pages), ..usual }
+    }
+
     /// The kernel that programs are made for.
     ///
     /// # Errors
@@ -57,6 +66,16 @@ impl Options {
     }
 }
 
+/// A number of pages, as the kernel takes it: up to 4 GiB of 4 KiB each.
+fn pages(text: &str) -> Result<usize, String> {
+    let pages: usize = text.parse().map_err(|_| "not a number of pages".to_owned())?;
+    if pages.is_power_of_two() && pages <= 1 << 20 {
+        Ok(pages)
+    } else {
+        Err("must be 1, 2, 4, .. or 1048576".to_owned())
+    }
+}
+
 /// A positive number of seconds, fractions included.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
@@ -69,6 +88,14 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_a_power_of_two() {
+        assert_eq!((pages("1"), pages("1048576")), (Ok(1), Ok(1 << 20)));
+        for text in ["0", "3", "2097152", "-8", "many", ""] {
+            assert!(pages(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_duration_is_a_positive_number() {

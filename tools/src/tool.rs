@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use bpfkit_loader::{
-    Attach, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Sample, Target, confine,
-};
+use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, Prog, ProgSpec, Sample, Target, confine};
 
 use crate::dump::{Subject, View};
 use crate::error::Chain;
@@ -127,7 +125,7 @@ impl Attached {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn prepare(specs: &[MapSpec], mut maps: Maps, target: &Target) -> Result<Self, Error> {
+    pub fn prepare(specs: &[MapSpec], mut maps: Maps, target: &Target, options: &Options) -> Result<Self, Error> {
         for spec in specs {
             maps.create(spec, target)?;
         }
@@ -136,7 +134,7 @@ impl Attached {
             maps.create(&event::unsent(), target)?;
         }
         if let (Some(events), Some(unsent)) = (maps.get("events"), maps.get("unsent")) {
-            let rings = rings.insert(PerfBuffer::open(events, PerfOptions::default())?);
+            let rings = rings.insert(PerfBuffer::open(events, options.rings())?);
             rings.watch(unsent)?;
         }
         Ok(Self { links: Vec::new(), rings, maps })

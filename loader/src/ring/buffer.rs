@@ -11,6 +11,11 @@ use crate::sys::perf;
 use crate::sys::process::{Epoll, monotonic, page_size};
 use crate::{Error, cpus};
 
+/// The element of a program's counters for what it could not send because the CPU has no ring.
+pub const UNSENT_NO_RING: u32 = 0;
+/// That for what it could not send because the ring was full.
+pub const UNSENT_FULL: u32 = 1;
+
 /// How rings are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerfOptions {
@@ -80,7 +85,7 @@ pub struct PerfBuffer {
     options: PerfOptions,
     looked: Instant,
     /// Where programs count what they could not send, and how many of each CPU's were told.
-    unsent: Option<(Map, Vec<u64>)>,
+    unsent: Option<(Map, Vec<[u64; 2]>)>,
     /// Samples that are younger than the last fence, and their bytes.
     pending: Vec<Pending>,
     bytes: Vec<u8>,
@@ -113,11 +118,12 @@ impl PerfBuffer {
         Ok(buffer)
     }
 
-    /// Tells too of what no ring can tell: what programs could not send because their CPU has no ring, which they count in the
-    /// only element of this array, of a u64 for each CPU.
+    /// Tells of what programs could not send from what they count themselves, in an array of two u64 for each CPU:
+    /// [`UNSENT_NO_RING`] and [`UNSENT_FULL`]. That is exact at any time. What the rings themselves tell of loss comes with the next
+    /// event that finds room, which there may never be; where programs count, it is passed over.
     ///
     /// A CPU that goes offline takes its ring with it: the kernel closes the event for good, and the CPU has none when it comes
-    /// back. Where the count grows the ring is made again.
+    /// back. Such a ring is made again once something is missing.
     ///
     /// # Errors
     /// When the map cannot be read.
@@ -128,19 +134,22 @@ impl PerfBuffer {
         Ok(())
     }
 
-    /// Hands over what was counted since the last look; the CPUs of which there was something.
+    /// Hands over what was counted since the last look; the CPUs that have no ring.
     fn tell_unsent(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Vec<u32>, Error> {
         let Some((map, told)) = &mut self.unsent else { return Ok(Vec::new()) };
         let now = counts(map)?;
-        let mut grown = Vec::new();
+        let mut without = Vec::new();
         for ((cpu, now), told) in cpus::possible()?.into_iter().zip(now).zip(told) {
-            if now > *told {
-                on_event(Event::Lost { cpu, count: now - *told });
-                grown.push(cpu);
-                *told = now;
+            let count = now.iter().zip(&*told).map(|(now, told)| now.saturating_sub(*told)).sum();
+            if count > 0 {
+                on_event(Event::Lost { cpu, count });
             }
+            if now[0] > told[0] {
+                without.push(cpu);
+            }
+            *told = now;
         }
-        Ok(grown)
+        Ok(without)
     }
 
     /// Whether the calling thread may do what it takes to read on when a CPU comes online: open a ring, and tell the map of it.
@@ -207,7 +216,7 @@ impl PerfBuffer {
     }
 
     fn read_until(&mut self, fence: u64, on_event: &mut dyn FnMut(Event<'_>)) -> usize {
-        let Self { rings, pending, bytes, scratch, .. } = self;
+        let Self { rings, pending, bytes, scratch, unsent, .. } = self;
         for ring in rings {
             let (tail, head) = (ring.memory.tail(), ring.memory.head());
             if tail == head {
@@ -225,8 +234,8 @@ impl PerfBuffer {
                         bytes.extend_from_slice(data);
                         pending.push(Pending { time, cpu: ring.cpu, data: start..bytes.len() });
                     }
-                    Record::Lost { count } => on_event(Event::Lost { cpu: ring.cpu, count }),
-                    Record::Other => {}
+                    Record::Lost { count } if unsent.is_none() => on_event(Event::Lost { cpu: ring.cpu, count }),
+                    Record::Lost { .. } | Record::Other => {}
                 }
             }
         }
@@ -251,9 +260,14 @@ impl PerfBuffer {
 }
 
 /// The counts of all possible CPUs.
-fn counts(map: &Map) -> Result<Vec<u64>, Error> {
-    let values = map.lookup_percpu(&0_u32.to_ne_bytes())?.unwrap_or_default();
-    Ok(values.iter().map(|value| value.first_chunk().map_or(0, |count| u64::from_ne_bytes(*count))).collect())
+/// What was not sent: of each CPU, because it had no ring, and because that was full.
+fn counts(map: &Map) -> Result<Vec<[u64; 2]>, Error> {
+    let of = |key: u32| {
+        let values = map.lookup_percpu(&key.to_ne_bytes())?.unwrap_or_default();
+        let number = |value: &Vec<u8>| value.first_chunk().map_or(0, |count| u64::from_ne_bytes(*count));
+        Ok::<Vec<u64>, Error>(values.iter().map(number).collect())
+    };
+    Ok(of(UNSENT_NO_RING)?.into_iter().zip(of(UNSENT_FULL)?).map(|(none, full)| [none, full]).collect())
 }
 
 impl AsFd for PerfBuffer {

@@ -3,4 +3,4 @@
 mod buffer;
 mod record;
 
-pub use buffer::{Event, PerfBuffer, PerfOptions, Sample};
+pub use buffer::{Event, PerfBuffer, PerfOptions, Sample, UNSENT_FULL, UNSENT_NO_RING};

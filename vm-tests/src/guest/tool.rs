@@ -175,11 +175,16 @@ impl Tool {
         }
     }
 
-    /// Sends it a signal by its name, waits for its end, and gives its output and the rest of what it said.
-    pub fn stop(&mut self, signal: Signal) -> Result<(ExitStatus, String, String), Failure> {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| Failure::Fail("no pid".to_owned()))?;
-        kill_process(pid, signal)?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Sends it a signal, waits for its end, and gives its output and the rest of what it said.
+    pub fn stop(&mut self, signal: Signal) -> Result<(ExitStatus, String, String), Failure> {
+        self.signal(signal)?;
         let (mut out, mut err) = (String::new(), String::new());
         self.out.read_to_string(&mut out)?;
         self.err.read_to_string(&mut err)?;

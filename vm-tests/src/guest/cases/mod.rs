@@ -8,6 +8,7 @@ mod features;
 mod gethostlatency;
 mod guest;
 mod icmpecho;
+mod load;
 mod loader_errors;
 mod loader_examples;
 mod loader_maps;
@@ -41,6 +42,7 @@ const AREAS: &[&[Case]] = &[
     features::CASES,
     settings::CASES,
     confine::CASES,
+    load::CASES,
     tcpconnect::CASES,
     execsnoop::CASES,
     icmpecho::CASES,
