@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::Error;
+use crate::c::by_name;
 use crate::types::{Kind, Type, TypeId};
 
 /// Bytes that someone keeps, be it a vector or a mapping.
@@ -113,6 +114,10 @@ impl Btf {
             *known = layout(Kind(kind)).or_else(|| described(kind));
         }
 
+        // The strings of a base begin with the empty one.
+        if base.is_none() && data.get(strings.0..strings.1).and_then(<[u8]>::first).is_some_and(|&first| first != 0) {
+            return Err(Error::NoBase);
+        }
         let (first_id, first_string) = match &base {
             Some(base) => (base.end(), base.end_of_strings()),
             None => (1, 0),
@@ -161,13 +166,39 @@ impl Btf {
     }
 
     /// The number after the last type's.
-    fn end(&self) -> u32 {
+    pub(crate) fn end(&self) -> u32 {
         self.0.first_id.saturating_add(u32::try_from(self.0.offsets.len()).unwrap_or(u32::MAX))
     }
 
     fn end_of_strings(&self) -> u32 {
         let (start, end) = self.0.strings;
         self.0.first_string.saturating_add(u32::try_from(end - start).unwrap_or(u32::MAX))
+    }
+
+    /// The bytes of the header, of the types and of the strings, without those of the base.
+    pub fn section_sizes(&self) -> [usize; 3] {
+        let end = |index: Option<&u32>| index.and_then(|&at| usize::try_from(at).ok());
+        let (start, stop) = self.0.strings;
+        let types = self.types().map(|ty| ty.encoded_len()).sum();
+        [end(self.0.offsets.first()).unwrap_or(start), types, stop - start]
+    }
+
+    /// All types of this name; the base's come last.
+    pub fn named<'b>(&'b self, name: &str) -> Vec<Type<'b>> {
+        let is_it =
+            |ty: &Type<'b>| !name.is_empty() && ty.name_off != 0 && self.string_is(ty.name_off, name.as_bytes());
+        let base = self.0.base.as_ref().map(|base| base.named(name)).unwrap_or_default();
+        self.types().filter(is_it).chain(base).collect()
+    }
+
+    /// The types of a kind that have a name, without those of the base, by name.
+    pub fn by_name(&self, kinds: &[Kind]) -> Vec<Type<'_>> {
+        let mut named: Vec<(&[u8], TypeId)> = self
+            .types()
+            .filter(|ty| kinds.contains(&ty.kind()) && ty.is_named())
+            .map(|ty| (self.string(ty.name_off), ty.id))
+            .collect();
+        by_name(&mut named).into_iter().filter_map(|id| self.ty(id).ok()).collect()
     }
 
     /// How many types there are, without those of the base and without `void`.

@@ -45,6 +45,8 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The types are a module's, which come after those of its kernel.
+    NoBase,
     /// The ELF file has no `.BTF` section.
     NoSection,
     /// An archive of types cannot be read or written; the text tells why.
@@ -104,6 +106,7 @@ impl fmt::Display for Error {
             Self::TooDeep(id) => write!(f, "BTF type {id} refers to itself or is nested too deeply"),
             Self::NoType(name) => write!(f, "BTF has no type `{name}`"),
             Self::Path { path, why } => write!(f, "no field `{path}`: {why}"),
+            Self::NoBase => f.write_str("the types come after others, as a module's do, and need those as their base"),
             Self::NoSection => f.write_str("the ELF file has no .BTF section"),
             Self::Archive(why) => write!(f, "not an archive of types: {why}"),
             Self::NoRelease(count) => write!(f, "none of the {count} releases in the archive is this one"),

@@ -186,6 +186,18 @@ impl Btf {
     }
 }
 
+impl Btf {
+    /// A name like this one that some type of these kinds has.
+    pub fn nearest(&self, name: &str, kinds: &[Kind]) -> Option<String> {
+        let is_one = |ty: &Type<'_>| kinds.contains(&ty.kind()) && ty.name_off != 0;
+        let all = (1..self.end()).filter_map(|id| self.ty(TypeId(id)).ok());
+        // Names of a quite different length are not meant.
+        let most = name.len() + name.len().div_ceil(2);
+        let names: Vec<_> = all.filter(is_one).map(|ty| ty.name()).filter(|known| known.len() <= most).collect();
+        nearest(name, &names).map(str::to_owned)
+    }
+}
+
 /// The bytes to read for some bits: where they begin, and how many.
 fn unit(start: u32, count: u32, size: u32) -> (u32, u32) {
     let bits = size.saturating_mul(8);
@@ -223,7 +235,7 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 /// Bits of an integer that is narrower than its bytes, which is how bit fields were encoded at first.
-fn old_bit_field(ty: Type<'_>) -> Option<(u32, u32)> {
+pub(crate) fn old_bit_field(ty: Type<'_>) -> Option<(u32, u32)> {
     let int = ty.int()?;
     (int.offset != 0 || int.bits != ty.size.saturating_mul(8)).then_some((int.offset, int.bits))
 }

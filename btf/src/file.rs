@@ -1,7 +1,7 @@
 //! Types out of files.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use object::{Object, ObjectSection, ReadCache, ReadRef};
@@ -40,7 +40,7 @@ impl Btf {
             Ok(bytes)
         };
         let opened = if start == ELF {
-            let cache = ReadCache::new(file);
+            let cache = ReadCache::new(Input::File(file));
             match from_section(&cache) {
                 Ok(btf) => Ok((btf, Form::Btf)),
                 Err(no_btf) => match dwarf::read(&cache, roots) {
@@ -54,6 +54,41 @@ impl Btf {
             Self::parse(read()?).map(|btf| (btf, Form::Btf))
         };
         opened.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+
+    /// Reads the types of a module, which come after those of `base`: a file of /sys/kernel/btf, or a module with a `.BTF` section. A
+    /// module that carries what it needs of the kernel's types (`.BTF.base`, Linux 6.11) is read with these.
+    ///
+    /// # Errors
+    /// As [`Btf::from_file`].
+    pub fn open_split(path: impl AsRef<Path>, base: &Self) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let (mut start, mut file) = open(path)?;
+        let btf = if start == ELF {
+            section_on(&ReadCache::new(Input::File(file)), Some(base))
+        } else {
+            file.read_to_end(&mut start).map_err(|error| Error::Io(path.to_owned(), error))?;
+            Self::parse_split(start, base)
+        };
+        btf.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+
+    /// Reads what a file of BTF or an ELF file has in it, as [`Btf::open`] does with the file, or [`Btf::open_split`] with a base.
+    ///
+    /// # Errors
+    /// As these.
+    pub fn read(bytes: Vec<u8>, base: Option<&Self>) -> Result<Self, Error> {
+        if !bytes.starts_with(ELF) {
+            return match base {
+                Some(base) => Self::parse_split(bytes, base),
+                None => Self::parse(bytes),
+            };
+        }
+        let cache = ReadCache::new(Input::Bytes(Cursor::new(bytes)));
+        section_on(&cache, base).or_else(|no_btf| {
+            let dwarf = dwarf::read(&cache, None);
+            dwarf.map_err(|no_dwarf| Error::Neither(Box::new(no_btf), Box::new(no_dwarf)))
+        })
     }
 
     /// Reads the `.BTF` section of an ELF file, such as a vmlinux.
@@ -72,7 +107,7 @@ impl Btf {
         let path = path.as_ref();
         let (mut start, mut file) = open(path)?;
         let btf = if start == ELF {
-            from_section(&ReadCache::new(file))
+            from_section(&ReadCache::new(Input::File(file)))
         } else {
             file.read_to_end(&mut start).map_err(|error| Error::Io(path.to_owned(), error))?;
             Self::parse(start)
@@ -96,7 +131,32 @@ impl Btf {
     pub fn from_dwarf_file(path: impl AsRef<Path>, roots: Option<&[&str]>) -> Result<Self, Error> {
         let path = path.as_ref();
         let (_, file) = open(path)?;
-        dwarf::read(&ReadCache::new(file), roots).map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+        dwarf::read(&ReadCache::new(Input::File(file)), roots)
+            .map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+}
+
+/// What an ELF file is read from. It is one type, so that there is one copy of what reads DWARF.
+enum Input {
+    File(File),
+    Bytes(Cursor<Vec<u8>>),
+}
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(out),
+            Self::Bytes(bytes) => bytes.read(out),
+        }
+    }
+}
+
+impl Seek for Input {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Bytes(bytes) => bytes.seek(to),
+        }
     }
 }
 
@@ -112,7 +172,17 @@ fn open(path: &Path) -> Result<(Vec<u8>, File), Error> {
 }
 
 fn from_section<'d, R: ReadRef<'d>>(data: R) -> Result<Btf, Error> {
+    section_on(data, None)
+}
+
+/// The `.BTF` section, on the base that the file brings along, or else on the one that is given.
+fn section_on<'d, R: ReadRef<'d>>(data: R, base: Option<&Btf>) -> Result<Btf, Error> {
     let file = object::File::parse(data).map_err(Error::Elf)?;
-    let section = file.section_by_name(".BTF").ok_or(Error::NoSection)?;
-    Btf::parse(section.data().map_err(Error::Elf)?.to_vec())
+    let bytes = |section: object::Section<'d, '_, R>| Ok(section.data().map_err(Error::Elf)?.to_vec());
+    let types = bytes(file.section_by_name(".BTF").ok_or(Error::NoSection)?)?;
+    let own = file.section_by_name(".BTF.base").map(|section| Btf::parse(bytes(section)?)).transpose()?;
+    match own.as_ref().or(base) {
+        Some(base) => Btf::parse_split(types, base),
+        None => Btf::parse(types),
+    }
 }

@@ -19,20 +19,25 @@
 
 mod archive;
 mod blob;
+mod c;
 mod cut;
 mod dwarf;
 mod error;
 mod field;
 mod file;
+mod flat;
+mod raw;
 mod spell;
 mod types;
 mod write;
 
 pub use archive::Archive;
 pub use blob::{Btf, Bytes};
+pub use c::Header;
 pub use cut::cut;
 pub use error::Error;
 pub use field::{BitField, Field};
 pub use file::Form;
+pub use flat::FlatMember;
 pub use types::{Kind, Member, Param, Type, TypeId};
 pub use write::Builder;

@@ -24,6 +24,14 @@ macro_rules! kinds {
                     _ => "unknown",
                 }
             }
+
+            /// Its constant's name, without `BTF_KIND_`.
+            pub fn constant(self) -> &'static str {
+                match self.0 {
+                    $($number => stringify!($name),)*
+                    _ => "UNKNOWN",
+                }
+            }
         }
     };
 }
@@ -133,14 +141,29 @@ impl<'a> Type<'a> {
         String::from_utf8_lossy(self.btf.string(self.name_off))
     }
 
-    pub(crate) fn flag(&self) -> bool {
+    /// The flag of its kind: bit fields of a structure are encoded in the new way, an enumeration is signed, a forward declaration is
+    /// of a union, a tag is an attribute.
+    pub fn flag(&self) -> bool {
         self.info >> 31 != 0
+    }
+
+    /// Whether it has a name.
+    pub(crate) fn is_named(&self) -> bool {
+        self.name_off != 0 && !self.btf.string(self.name_off).is_empty()
     }
 
     pub(crate) fn elements(&self) -> usize {
         // The lower bits of a function are its linkage.
         let has_elements = self.kind().words().is_some_and(|(_, each)| !each.is_empty());
         if has_elements { usize::try_from(Kind::elements(self.info)).unwrap_or_default() } else { 0 }
+    }
+
+    /// The bytes it takes in the blob.
+    pub fn encoded_len(&self) -> usize {
+        match self.kind().words() {
+            Some((fixed, each)) => 12 + 4 * (fixed.len() + self.elements() * each.len()),
+            None => 12 + self.tail.len(),
+        }
     }
 
     /// A word of what follows its first three.
@@ -177,6 +200,35 @@ impl<'a> Type<'a> {
         self.kind() == Kind::FUNC && self.info & 0xffff == 1
     }
 
+    /// Who sees a function or variable: 0 its own file, 1 all, 2 those that have it from elsewhere.
+    pub fn linkage(&self) -> Option<u32> {
+        match self.kind() {
+            Kind::FUNC => Some(self.info & 0xffff),
+            Kind::VAR => Some(self.word(0)),
+            _ => None,
+        }
+    }
+
+    /// Which member or parameter a declaration tag is of; -1 where it is of all.
+    pub fn component(&self) -> Option<i32> {
+        (self.kind() == Kind::DECL_TAG).then(|| self.word(0).cast_signed())
+    }
+
+    /// The variables of a section: what each is, its offset and its size in bytes.
+    pub fn variables(&self) -> impl Iterator<Item = (TypeId, u32, u32)> + use<'a> {
+        let ty = *self;
+        let count = if self.kind() == Kind::DATASEC { self.elements() } else { 0 };
+        (0..count).map(move |index| {
+            let [id, offset, size] = ty.element(index, 3);
+            (TypeId(id), offset, size)
+        })
+    }
+
+    /// The type that an array's index has.
+    pub fn index_type(&self) -> Option<TypeId> {
+        (self.kind() == Kind::ARRAY).then(|| TypeId(self.word(1)))
+    }
+
     /// The number of elements of an array.
     pub fn array_len(&self) -> Option<u32> {
         (self.kind() == Kind::ARRAY).then(|| self.word(2))
@@ -189,6 +241,7 @@ impl<'a> Type<'a> {
             bits: word & 0xff,
             offset: word >> 16 & 0xff,
             signed: word >> 24 & 1 != 0,
+            encoding: word >> 24 & 0xf,
         })
     }
 
@@ -291,6 +344,8 @@ pub struct Int {
     pub offset: u32,
     /// Whether it is signed.
     pub signed: bool,
+    /// `BTF_INT_SIGNED` 1, `BTF_INT_CHAR` 2, `BTF_INT_BOOL` 4.
+    pub encoding: u32,
 }
 
 impl Btf {
