@@ -1,6 +1,7 @@
 //! What tests of several crates share.
 #![forbid(unsafe_code)]
 
+pub mod cc;
 pub mod forms;
 pub mod objects;
 pub mod programs;
