@@ -11,9 +11,8 @@ mod types;
 
 use bpfkit_asm::{Fixup, Insn};
 use object::elf::{R_BPF_64_32, R_BPF_64_64, RelocationType};
-use object::write::{SectionId, SymbolId};
 
-use self::file::File;
+use self::file::{File, SectionId, SymbolId};
 pub use self::layout::Identifiers;
 use self::layout::{Layout, Part};
 use self::types::Types;
@@ -44,13 +43,13 @@ pub fn object(programs: &[Linked], maps: &[MapSpec]) -> Result<Vec<u8>, Error> {
     layout.sections.iter().for_each(|section| types.section(&section.name, &section.parts));
     let (btf, ext) = types.finish();
 
-    let mut file = File::new();
+    let mut file = File::default();
     let sections: Vec<SectionId> = layout.sections.iter().map(|section| file.code(&section.name)).collect();
-    let at = file.data("license", license.as_bytes());
+    let at = file.data("license", license.clone().into_bytes());
     file.variable(LICENSE, at, 0, license.len());
     let mut known = Vec::new();
     if let Some(&(last, size)) = places.last() {
-        let at = file.data(".maps", &vec![0; last + size]);
+        let at = file.data(".maps", vec![0; last + size]);
         let variables = maps.iter().zip(places);
         known.extend(
             variables.map(|((name, map), (start, size))| (map.name.as_str(), file.variable(name, at, start, size))),
@@ -68,15 +67,15 @@ pub fn object(programs: &[Linked], maps: &[MapSpec]) -> Result<Vec<u8>, Error> {
         for (part, slot) in section.parts.iter().flat_map(|part| part.slots.clone().map(move |slot| (part, slot))) {
             let (insn, hole) = holes.open(part, slot)?;
             if let Some((symbol, kind)) = hole {
-                file.relocation(id, code.len(), symbol, kind)?;
+                file.relocation(id, code.len(), symbol, kind);
             }
             code.extend(insn.to_ne_bytes());
         }
         file.fill(id, code);
     }
-    file.plain(".BTF", &btf);
-    file.plain(".BTF.ext", &ext);
-    file.write()
+    file.plain(".BTF", btf);
+    file.plain(".BTF.ext", ext);
+    Ok(file.write())
 }
 
 /// The licence of all programs, ended by a NUL.
