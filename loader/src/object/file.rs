@@ -29,7 +29,7 @@ struct Section {
     link: SectionId,
     info: usize,
     /// Bytes of an element.
-    entry: u64,
+    entry: usize,
     relocations: Vec<(usize, SymbolId, RelocationType)>,
 }
 
@@ -45,9 +45,9 @@ struct Symbol {
 const ALIGN: usize = 8;
 /// `Elf64_Ehdr`, `Elf64_Shdr`, `Elf64_Sym`, `Elf64_Rel`.
 const HEADER: usize = 64;
-const SECTION: u16 = 64;
-const SYMBOL: u64 = 24;
-const RELOCATION: u64 = 16;
+const SECTION: usize = 64;
+const SYMBOL: usize = 24;
+const RELOCATION: usize = 16;
 
 impl File {
     /// A section that will have instructions.
@@ -110,102 +110,115 @@ impl File {
 
     /// The file.
     pub(super) fn write(mut self) -> Vec<u8> {
-        let mut strings = Strings(vec![0]);
+        let mut strings = Bytes(vec![0]);
         // Local symbols are first, after one that is none.
-        let locals = self.symbols.iter().filter(|symbol| !symbol.is_global).count();
-        let mut order: Vec<SymbolId> = (0..self.symbols.len()).collect();
-        order.sort_by_key(|&id| self.symbols[id].is_global);
+        let (mut order, globals): (Vec<SymbolId>, Vec<SymbolId>) =
+            (0..self.symbols.len()).partition(|&id| !self.symbols[id].is_global);
+        let locals = order.len();
+        order.extend(globals);
         let number = |id: SymbolId| order.iter().position(|&known| known == id).map_or(0, |at| at + 1);
 
-        let targets = 1..=self.sections.len();
-        let has_relocations = |&at: &SectionId| !self.sections[at - 1].relocations.is_empty();
-        let relocated: Vec<SectionId> = targets.filter(has_relocations).collect();
-        let table = self.sections.len() + relocated.len() + 1;
-        for &target in &relocated {
-            let mut bytes = Vec::new();
-            for &(at, symbol, kind) in &self.sections[target - 1].relocations {
-                bytes.extend(wide(at).to_ne_bytes());
-                bytes.extend((wide(number(symbol)) << 32 | u64::from(kind.0)).to_ne_bytes());
+        let count = self.sections.len();
+        let relocated = self.sections.iter().filter(|section| !section.relocations.is_empty()).count();
+        let table = count + relocated + 1;
+        for target in 1..=count {
+            let Section { name, relocations, .. } = &self.sections[target - 1];
+            if relocations.is_empty() {
+                continue;
             }
-            let name = format!(".rel{}", self.sections[target - 1].name);
-            let (kind, flags) = (SHT_REL.0, SHF_INFO_LINK.0);
-            let (link, info, entry) = (table, target, RELOCATION);
+            let mut bytes = Bytes::default();
+            for &(at, symbol, kind) in relocations {
+                bytes.wide(at);
+                // The symbol in the upper half.
+                let info = u64::try_from(number(symbol)).unwrap_or(u64::MAX) << 32 | u64::from(kind.0);
+                bytes.0.extend(info.to_ne_bytes());
+            }
+            let (name, kind, flags) = ([".rel", name].concat(), SHT_REL.0, SHF_INFO_LINK.0);
+            let (bytes, link, info, entry) = (bytes.0, table, target, RELOCATION);
             self.sections.push(Section { name, kind, flags, bytes, link, info, entry, ..Section::default() });
         }
-        let mut bytes = vec![0; 24];
+        let mut bytes = Bytes(vec![0; SYMBOL]);
         for &id in &order {
             let Symbol { name, is_global, kind, section, start, size } = &self.symbols[id];
             let binding = if *is_global { STB_GLOBAL.0 } else { STB_LOCAL.0 };
-            bytes.extend(strings.add(name).to_ne_bytes());
-            bytes.extend([binding << 4 | kind, 0]);
-            bytes.extend(half(*section).to_ne_bytes());
-            bytes.extend([wide(*start), wide(*size)].iter().flat_map(|word| word.to_ne_bytes()));
+            bytes.size(strings.string(name));
+            bytes.0.extend([binding << 4 | kind, 0]);
+            bytes.half(*section);
+            bytes.wide(*start);
+            bytes.wide(*size);
         }
-        let at = self.section(".symtab", SHT_SYMTAB.0, 0, bytes);
-        let (link, info) = (at + 1, locals + 1);
-        self.sections[at - 1] = Section { link, info, entry: SYMBOL, ..std::mem::take(&mut self.sections[at - 1]) };
-        let names = self.sections.iter().map(|section| strings.add(&section.name)).collect::<Vec<u32>>();
-        let own = strings.add(".strtab");
-        self.section(".strtab", SHT_STRTAB.0, 0, strings.0);
-        self.lay_out(names.into_iter().chain([own]))
+        let symbols = Section { name: ".symtab".to_owned(), kind: SHT_SYMTAB.0, bytes: bytes.0, ..Section::default() };
+        self.sections.push(Section { link: table + 1, info: locals + 1, entry: SYMBOL, ..symbols });
+        let own = ".strtab".to_owned();
+        self.sections.push(Section { name: own, kind: SHT_STRTAB.0, ..Section::default() });
+        let names: Vec<usize> = self.sections.iter().map(|section| strings.string(&section.name)).collect();
+        self.fill(table + 1, strings.0);
+        self.lay_out(&names)
     }
 
     /// The header, what the sections have, and their table.
-    fn lay_out(&self, names: impl Iterator<Item = u32>) -> Vec<u8> {
+    fn lay_out(&self, names: &[usize]) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
-        let mut table = vec![0; usize::from(SECTION)];
-        for (section, name) in self.sections.iter().zip(names) {
+        let mut table = Bytes(vec![0; SECTION]);
+        for (section, &name) in self.sections.iter().zip(names) {
             bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
-            table.extend([name, section.kind].iter().flat_map(|word| word.to_ne_bytes()));
-            // The address is 0: nothing is anywhere yet.
-            let place = [section.flags, 0, wide(bytes.len()), wide(section.bytes.len())];
-            table.extend(place.iter().flat_map(|word| word.to_ne_bytes()));
-            table.extend([section.link, section.info].iter().flat_map(|&word| word_of(word).to_ne_bytes()));
-            table.extend([wide(ALIGN), section.entry].iter().flat_map(|word| word.to_ne_bytes()));
-            bytes.extend(&section.bytes);
+            table.size(name);
+            table.word(section.kind);
+            table.0.extend(section.flags.to_ne_bytes());
+            // Nothing has an address yet.
+            [0, bytes.len(), section.bytes.len()].into_iter().for_each(|n| table.wide(n));
+            table.size(section.link);
+            table.size(section.info);
+            table.wide(ALIGN);
+            table.wide(section.entry);
+            bytes.extend_from_slice(&section.bytes);
         }
         bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+        // 64 bits, this byte order, version 1, System V.
         let order = if cfg!(target_endian = "little") { 1 } else { 2 };
-        // 64 bits, version 1, System V.
-        let mut header = [b"\x7fELF", [2, order, 1, 0].as_slice(), &[0; 8]].concat();
-        header.extend([ET_REL.0, EM_BPF.0].iter().flat_map(|half| half.to_ne_bytes()));
-        header.extend(1_u32.to_ne_bytes());
-        // Neither an entry nor segments; the table of sections.
-        header.extend([0, 0, wide(bytes.len())].iter().flat_map(|word| word.to_ne_bytes()));
-        header.extend(0_u32.to_ne_bytes());
+        let mut header = Bytes([b"\x7fELF", [2, order, 1, 0].as_slice(), &[0; 8]].concat());
+        header.half(ET_REL.0.into());
+        header.half(EM_BPF.0.into());
+        header.word(1);
+        // Neither an entry nor segments, but the table of sections; no flags.
+        [0, 0, bytes.len()].into_iter().for_each(|n| header.wide(n));
+        header.word(0);
         let count = self.sections.len();
-        let halves = [half(HEADER), 0, 0, SECTION, half(count + 1), half(count)];
-        header.extend(halves.iter().flat_map(|half| half.to_ne_bytes()));
-        bytes[..HEADER].copy_from_slice(&header);
-        bytes.extend(table);
+        // The last section is that of the names.
+        [HEADER, 0, 0, SECTION, count + 1, count].into_iter().for_each(|n| header.half(n));
+        bytes[..HEADER].copy_from_slice(&header.0);
+        bytes.extend(table.0);
         bytes
     }
 }
 
-/// A table of strings, each ended by a NUL.
-struct Strings(Vec<u8>);
+/// Bytes in this machine's order. What does not fit is too large for any object: tools have a few dozens of sections.
+#[derive(Default)]
+struct Bytes(Vec<u8>);
 
-impl Strings {
-    /// Where the string is.
-    fn add(&mut self, text: &str) -> u32 {
-        if text.is_empty() {
-            return 0;
-        }
+impl Bytes {
+    fn half(&mut self, n: usize) {
+        self.0.extend(u16::try_from(n).unwrap_or(u16::MAX).to_ne_bytes());
+    }
+
+    fn word(&mut self, n: u32) {
+        self.0.extend(n.to_ne_bytes());
+    }
+
+    /// In 4 bytes.
+    fn size(&mut self, n: usize) {
+        self.word(u32::try_from(n).unwrap_or(u32::MAX));
+    }
+
+    /// In 8 bytes.
+    fn wide(&mut self, n: usize) {
+        self.0.extend(u64::try_from(n).unwrap_or(u64::MAX).to_ne_bytes());
+    }
+
+    /// Adds a string and the NUL that ends it. Where it is.
+    fn string(&mut self, text: &str) -> usize {
         let at = self.0.len();
         self.0.extend(text.bytes().chain([0]));
-        word_of(at)
+        at
     }
-}
-
-fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-fn word_of(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// Tools have a few dozens of sections.
-fn half(n: usize) -> u16 {
-    u16::try_from(n).unwrap_or(u16::MAX)
 }

@@ -1,5 +1,7 @@
 //! What libbpf calls the section of a program, from which it learns the program's type and where it is attached.
 
+use std::path::Path;
+
 use crate::prog::Attach;
 
 impl Attach {
@@ -9,33 +11,40 @@ impl Attach {
     /// other places to `bpf_program__attach_uprobe_opts`. So it is with ticks, whose events the caller opens. What belongs to
     /// another program is loaded on demand (`?`), as it must first be given that program: `bpf_program__set_attach_target`.
     pub(crate) fn section(&self, onto: &str) -> String {
-        match self {
-            Self::None => "socket".to_owned(),
-            Self::Kprobe { symbol, offset: 0 } => format!("kprobe/{symbol}"),
-            Self::Kprobe { symbol, offset } => format!("kprobe/{symbol}+{offset}"),
-            Self::Kretprobe { symbol } => format!("kretprobe/{symbol}"),
-            Self::Uprobe { path, offset: 0 } if is_function(path) => format!("uprobe/{}", path.display()),
-            Self::Uretprobe { path, offset: 0 } if is_function(path) => format!("uretprobe/{}", path.display()),
-            Self::Uprobe { .. } | Self::Usdt { .. } => "uprobe".to_owned(),
-            Self::Uretprobe { .. } => "uretprobe".to_owned(),
-            Self::Tracepoint { category, name } => format!("tracepoint/{category}/{name}"),
-            Self::RawTracepoint { name } => format!("raw_tracepoint/{name}"),
-            Self::Fentry { func } => format!("fentry/{func}"),
-            Self::Fexit { func } => format!("fexit/{func}"),
-            Self::FmodRet { func } => format!("fmod_ret/{func}"),
-            Self::FentryProg(_) => format!("?fentry/{onto}"),
-            Self::FexitProg(_) => format!("?fexit/{onto}"),
-            Self::Freplace(_) => format!("?freplace/{onto}"),
-            Self::Lsm { hook } => format!("lsm/{hook}"),
-            Self::TpBtf { name } => format!("tp_btf/{name}"),
-            Self::PerfEvent { .. } => "perf_event".to_owned(),
+        let (kind, place) = match self {
+            Self::None => ("socket", ""),
+            Self::Kprobe { symbol, .. } => ("kprobe", symbol.as_str()),
+            Self::Kretprobe { symbol } => ("kretprobe", symbol.as_str()),
+            Self::Uprobe { path, offset } => ("uprobe", function(path, *offset)),
+            Self::Uretprobe { path, offset } => ("uretprobe", function(path, *offset)),
+            Self::Usdt { .. } => ("uprobe", ""),
+            Self::Tracepoint { category, name } => return ["tracepoint", category, name].join("/"),
+            Self::RawTracepoint { name } => ("raw_tracepoint", name.as_str()),
+            Self::Fentry { func } => ("fentry", func.as_str()),
+            Self::Fexit { func } => ("fexit", func.as_str()),
+            Self::FmodRet { func } => ("fmod_ret", func.as_str()),
+            Self::FentryProg(_) => ("?fentry", onto),
+            Self::FexitProg(_) => ("?fexit", onto),
+            Self::Freplace(_) => ("?freplace", onto),
+            Self::Lsm { hook } => ("lsm", hook.as_str()),
+            Self::TpBtf { name } => ("tp_btf", name.as_str()),
+            Self::PerfEvent { .. } => ("perf_event", ""),
+        };
+        let mut section = kind.to_owned();
+        if !place.is_empty() {
+            section = [kind, place].join("/");
         }
+        if let Self::Kprobe { offset: offset @ 1.., .. } = self {
+            section.push_str(&format!("+{offset}"));
+        }
+        section
     }
 }
 
-/// Whether a path goes on with a function's name, as in `libc.so.6:getaddrinfo`.
-fn is_function(path: &std::path::Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(':'))
+/// A path that goes on with a function's name, as in `libc.so.6:getaddrinfo`; nothing for another.
+fn function(path: &Path, offset: u64) -> &str {
+    let is_function = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(':'));
+    if is_function && offset == 0 { path.to_str().unwrap_or_default() } else { "" }
 }
 
 #[cfg(test)]

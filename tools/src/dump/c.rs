@@ -9,6 +9,15 @@ use crate::Error;
 use crate::escape::Escaped;
 use crate::output::Output;
 
+const HEAD: &str = "\
+#include <linux/bpf.h>
+
+/* An instruction that wants something, and what that is called. */
+struct bpf_hole {
+\t__u32 slot;
+\tconst char *name;
+};";
+
 /// Prints all programs as a file that a C compiler takes, given <linux/bpf.h> of Linux 5.12 or newer.
 ///
 /// # Errors
@@ -16,13 +25,7 @@ use crate::output::Output;
 pub fn print(subject: &Subject<'_>, listings: &[Listing], output: &mut Output) -> Result<(), Error> {
     let mut names = Identifiers::default();
     output.line(&format!("/* BPF programs for Linux {}, in this machine's byte order */", subject.target.version()))?;
-    output.line("#include <linux/bpf.h>")?;
-    output.line("")?;
-    output.line("/* An instruction that wants something, and what that is called. */")?;
-    output.line("struct bpf_hole {")?;
-    output.line("\t__u32 slot;")?;
-    output.line("\tconst char *name;")?;
-    output.line("};")?;
+    output.line(HEAD)?;
     maps(&names.take("maps", ""), &subject.maps, output)?;
     for listing in listings {
         program(listing, &mut names, output)?;
@@ -30,16 +33,18 @@ pub fn print(subject: &Subject<'_>, listings: &[Listing], output: &mut Output) -
     Ok(())
 }
 
+const MAPS: &str = "
+/* The maps. One that has room for 0 elements is to have one for each possible CPU. */
+const struct {
+\tconst char *name;
+\t__u32 map_type, key_size, value_size, max_entries, map_flags;";
+
 /// The maps that programs use, for BPF_MAP_CREATE.
 fn maps(array: &str, maps: &[MapSpec], output: &mut Output) -> Result<(), Error> {
     if maps.is_empty() {
         return Ok(());
     }
-    output.line("")?;
-    output.line("/* The maps. One that has room for 0 elements is to have one for each possible CPU. */")?;
-    output.line("const struct {")?;
-    output.line("\tconst char *name;")?;
-    output.line("\t__u32 map_type, key_size, value_size, max_entries, map_flags;")?;
+    output.line(MAPS)?;
     output.line(&format!("}} {array}[] = {{"))?;
     for MapSpec { name, kind, key_size, value_size, max_entries, flags, .. } in maps {
         let kind = kind.name().map_or_else(|| kind.0.to_string(), |name| constant("BPF_MAP_TYPE_", name));
@@ -72,10 +77,11 @@ fn program(listing: &Listing, names: &mut Identifiers, output: &mut Output) -> R
         }
     }
     output.line("};")?;
+    let collected = |of: fn(&Row) -> Option<Hole<'_>>| listing.rows.iter().filter_map(of).collect::<Vec<_>>();
     let what = "What a loader puts into .imm: the descriptor of the map.";
-    holes(what, &maps, listing.rows.iter().filter_map(map), output)?;
+    holes(what, &maps, &collected(map), output)?;
     let what = "What is in .off or .imm for this kernel: the offset of the member, or its size.";
-    holes(what, &fields, listing.rows.iter().filter_map(field), output)
+    holes(what, &fields, &collected(field), output)
 }
 
 /// A slot that wants something, what that is called, and what was found.
@@ -92,15 +98,14 @@ fn field(row: &Row) -> Option<Hole<'_>> {
     }
 }
 
-fn holes<'a>(what: &str, array: &str, holes: impl Iterator<Item = Hole<'a>>, output: &mut Output) -> Result<(), Error> {
-    let mut holes = holes.peekable();
-    if holes.peek().is_none() {
+fn holes(what: &str, array: &str, holes: &[Hole<'_>], output: &mut Output) -> Result<(), Error> {
+    if holes.is_empty() {
         return Ok(());
     }
     output.line(&comment(what))?;
     output.line(&format!("const struct bpf_hole {array}[] = {{"))?;
-    for (slot, name, filled) in holes {
-        let told = filled.map_or(String::new(), |filled| format!(" {}", comment(&filled.to_string())));
+    for &(slot, name, filled) in holes {
+        let told = filled.map_or(String::new(), |filled| [" ", &comment(&filled.to_string())].concat());
         output.line(&format!("\t{{ {slot}, {} }},{told}", string(name)))?;
     }
     output.line("};")
@@ -117,13 +122,11 @@ fn about_row(row: &Row) -> String {
 
 /// What stands between the braces of an initialiser.
 fn insn(insn: Insn) -> String {
-    let mut text = format!(".code = {}", code(insn.code));
     let class = insn.code.class();
     let is_jump = matches!(class, Class::Jmp | Class::Jmp32);
     // Calls, exits and jumps without a condition have no registers.
-    if insn.dst() != 0 || !(is_jump && matches!(insn.code.op(), 0x00 | 0x80 | 0x90)) {
-        text.push_str(&format!(", .dst_reg = {}", register(insn.dst())));
-    }
+    let has_dst = insn.dst() != 0 || !(is_jump && matches!(insn.code.op(), 0x00 | 0x80 | 0x90));
+    let dst = has_dst.then(|| register(insn.dst()));
     let pseudo = match (insn.is_wide(), insn.code == Opcode::CALL, insn.src()) {
         (true, _, 1) => Some("BPF_PSEUDO_MAP_FD"),
         (true, _, 2) => Some("BPF_PSEUDO_MAP_VALUE"),
@@ -138,19 +141,21 @@ fn insn(insn: Insn) -> String {
         Class::Alu | Class::Alu64 | Class::Jmp | Class::Jmp32 => insn.code.is_register() && !is_end,
         Class::Ld | Class::St => false,
     };
-    if let Some(pseudo) = pseudo {
-        text.push_str(&format!(", .src_reg = {pseudo}"));
-    } else if reads || insn.src() != 0 {
-        text.push_str(&format!(", .src_reg = {}", register(insn.src())));
-    }
-    if insn.off != 0 {
-        text.push_str(&format!(", .off = {}", insn.off));
-    }
-    match insn.helper().and_then(|helper| helper.name()?.strip_prefix("bpf_")) {
-        Some(helper) => text.push_str(&format!(", .imm = BPF_FUNC_{helper}")),
-        None if insn.imm == i32::MIN => text.push_str(", .imm = -2147483647 - 1"),
-        None if insn.imm != 0 => text.push_str(&format!(", .imm = {}", insn.imm)),
-        None => {}
+    let src = match pseudo {
+        Some(pseudo) => Some(pseudo.to_owned()),
+        None => (reads || insn.src() != 0).then(|| register(insn.src())),
+    };
+    let imm = match insn.helper().and_then(|helper| helper.name()?.strip_prefix("bpf_")) {
+        Some(helper) => Some(["BPF_FUNC_", helper].concat()),
+        None if insn.imm == i32::MIN => Some("-2147483647 - 1".to_owned()),
+        None => (insn.imm != 0).then(|| insn.imm.to_string()),
+    };
+    let off = (insn.off != 0).then(|| insn.off.to_string());
+    let mut text = [".code = ", &code(insn.code)].concat();
+    for (member, value) in [(".dst_reg", dst), (".src_reg", src), (".off", off), (".imm", imm)] {
+        if let Some(value) = value {
+            [", ", member, " = ", &value].into_iter().for_each(|part| text.push_str(part));
+        }
     }
     text
 }
