@@ -57,15 +57,28 @@ impl Arch {
 
     /// Where `struct pt_regs` has a register: arguments of a C function, its result, stack pointer, instruction pointer.
     fn register(self, word: &str) -> Option<u32> {
-        let words: [&str; 9] = ["arg1", "arg2", "arg3", "arg4", "arg5", "arg6", "ret", "sp", "ip"];
-        let offsets: [u32; 9] = match self {
+        WORDS.iter().position(|known| *known == word).map(|index| self.registers()[index])
+    }
+
+    /// The inverse of the words of the context at a kprobe or uprobe: `arg1` for the bytes from the start of `struct pt_regs` on
+    /// where the first argument of a C function is. Some machines return the result where the first argument was; it is an
+    /// argument then.
+    pub fn word_at(self, offset: u32) -> Option<&'static str> {
+        self.registers().iter().position(|known| *known == offset).map(|index| WORDS[index])
+    }
+
+    /// Where `struct pt_regs` has the words.
+    fn registers(self) -> [u32; 9] {
+        match self {
             Self::X86_64 => [112, 104, 96, 88, 72, 64, 80, 152, 128],
             Self::Aarch64 => [0, 8, 16, 24, 32, 40, 0, 248, 256],
             Self::Riscv64 => [80, 88, 96, 104, 112, 120, 80, 16, 0],
-        };
-        words.iter().position(|known| *known == word).map(|index| offsets[index])
+        }
     }
 }
+
+/// What code calls the registers of a probe.
+const WORDS: [&str; 9] = ["arg1", "arg2", "arg3", "arg4", "arg5", "arg6", "ret", "sp", "ip"];
 
 fn argument(word: &str) -> Option<u32> {
     word.strip_prefix("arg").and_then(|n| n.parse().ok()).filter(|n| (1..=12).contains(n))
@@ -172,6 +185,17 @@ mod tests {
             }
             assert_eq!(at(attach.clone(), "ret").ok(), has_result.then_some(16), "{attach}");
         }
+    }
+
+    #[test]
+    fn a_register_is_known_by_its_place() {
+        for arch in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
+            for word in ["arg1", "arg6", "sp", "ip"] {
+                assert_eq!(arch.register(word).and_then(|offset| arch.word_at(offset)), Some(word), "{}", arch.name());
+            }
+            assert_eq!(arch.word_at(1000), None);
+        }
+        assert_eq!(Arch::X86_64.word_at(80), Some("ret"));
     }
 
     #[test]

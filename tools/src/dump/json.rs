@@ -41,6 +41,8 @@ struct Instruction<'a> {
     /// The helper's, in C.
     #[serde(skip_serializing_if = "Option::is_none")]
     prototype: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<&'a str>,
     #[serde(flatten)]
     filled: Option<Hole<'a>>,
 }
@@ -109,6 +111,7 @@ fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
         map: row.map.as_deref(),
         helper: row.helper.map(|helper| helper.to_string()),
         prototype: row.helper.and_then(Helper::prototype),
+        explain: row.explanation.as_deref(),
         filled: row.filled.as_ref().and_then(hole),
     }
 }

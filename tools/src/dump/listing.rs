@@ -70,6 +70,8 @@ pub struct Row {
     pub filled: Option<Filled>,
     /// The helper that it calls.
     pub helper: Option<Helper>,
+    /// What it does, in plain words, where that was asked for.
+    pub explanation: Option<String>,
 }
 
 impl Listing {
@@ -79,18 +81,21 @@ impl Listing {
         let insns = program.insns();
         let rows = list(insns, program).map(|listed| {
             let slot = listed.slot;
-            let labels = program.labels().iter().filter(|(at, _)| *at == slot).map(|(_, label)| label.clone());
+            // They are in the order of their slots.
+            let first = program.labels().partition_point(|(at, _)| *at < slot);
+            let labels = program.labels()[first..].iter().take_while(|(at, _)| *at == slot);
             Row {
                 slot,
                 insn: listed.insn,
                 second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
                 text: listed.to_string(),
-                labels: labels.collect(),
+                labels: labels.map(|(_, label)| label.clone()).collect(),
                 to: destination(slot, listed.insn),
                 source: program.sources().get(slot).cloned().flatten(),
                 map: program.maps().get(&slot).cloned(),
                 filled: program.filled().get(&slot).cloned(),
                 helper: listed.insn.helper(),
+                explanation: None,
             }
         });
         let kind = spec.attach.prog_type();

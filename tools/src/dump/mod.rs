@@ -11,6 +11,7 @@
 mod c;
 mod cfg;
 mod dot;
+pub mod explain;
 mod json;
 mod listing;
 mod text;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 use bpfkit_loader::{Linked, MapSpec, Target};
 
+use self::explain::Place;
 pub use self::listing::{Function, Listing, MapUse, Row};
 use crate::cli::{Question, ToolCommand};
 use crate::output::Output;
@@ -51,6 +53,9 @@ pub struct View {
     /// Write to this file, not to standard output
     #[arg(short, long, global = true, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Say below each instruction what it does, in plain words
+    #[arg(long, global = true)]
+    pub explain: bool,
     /// Show this program only, of those that the tool has
     #[arg(long, global = true, value_name = "NAME")]
     pub program: Vec<String>,
@@ -174,7 +179,11 @@ impl View {
 
     /// The programs row by row, with what the options add to each row.
     fn listings(&self, subject: &Subject<'_>) -> Result<Vec<Listing>, Error> {
-        Ok(subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect())
+        let mut listings: Vec<_> = subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect();
+        for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| self.explain) {
+            explain::explain(listing, &Place::of(&program.spec().attach, subject.target));
+        }
+        Ok(listings)
     }
 
     fn finish(&self, subject: &Subject<'_>, made: Option<Vec<u8>>, output: &mut Output) -> Result<(), Error> {

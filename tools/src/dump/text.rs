@@ -30,6 +30,9 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         if let Some(second) = row.second {
             output.line(&format!("{:>6}: {}", row.slot + 1, hex(second)))?;
         }
+        for line in row.explanation.iter().flat_map(|words| wrapped(words)) {
+            output.line(&line)?;
+        }
     }
     output.line("")
 }
@@ -49,6 +52,26 @@ fn line(row: &Row) -> String {
     }
     line.truncate(line.trim_end().len());
     line
+}
+
+/// Where the notation of instructions begins.
+const INDENT: usize = 26;
+/// The columns that an explanation keeps to.
+const COLUMNS: usize = 120;
+
+/// An explanation below its instruction, in as many lines as it takes.
+fn wrapped(words: &str) -> Vec<String> {
+    let mut lines = vec![format!("{:INDENT$}--", "")];
+    for word in words.split(' ') {
+        let line = lines.last_mut().expect("there is one from the start");
+        if line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(format!("{:INDENT$}   {word}", ""));
+        } else {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 fn hex(insn: Insn) -> String {

@@ -1,0 +1,83 @@
+//! What each instruction does, in plain words that fit its very operands.
+//!
+//! A walk over the program, forward along all its ways, follows what registers and stack hold: the context, an argument of the
+//! probed function, the address of a member, the value in a map or nothing, a number. Where ways meet, what both know is left;
+//! where nothing is known, the sentence says what is literally done.
+
+mod alu;
+mod call;
+mod jump;
+mod memory;
+mod place;
+mod state;
+mod uses;
+mod value;
+mod walk;
+
+use std::collections::HashMap;
+
+use bpfkit_asm::{Class, Opcode};
+
+pub use self::place::Place;
+use self::state::State;
+use self::uses::Purpose;
+use super::listing::{Listing, Row};
+
+/// Puts a sentence into each row of a program.
+pub fn explain(listing: &mut Listing, place: &Place<'_>) {
+    let sentences = Explainer::new(listing, place).sentences();
+    for (row, sentence) in listing.rows.iter_mut().zip(sentences) {
+        row.explanation = Some(sentence);
+    }
+}
+
+/// What a walk needs to know.
+struct Explainer<'a> {
+    listing: &'a Listing,
+    place: &'a Place<'a>,
+    /// The row at each slot that begins an instruction.
+    rows: HashMap<usize, usize>,
+    /// For which argument of which helper each row makes a register ready.
+    purposes: Vec<Option<Purpose>>,
+}
+
+impl<'a> Explainer<'a> {
+    fn new(listing: &'a Listing, place: &'a Place<'a>) -> Self {
+        let rows = listing.rows.iter().enumerate().map(|(index, row)| (row.slot, index)).collect();
+        Self { listing, place, rows, purposes: uses::purposes(listing) }
+    }
+
+    /// The row that begins at a slot.
+    fn row_at(&self, slot: usize) -> Option<&'a Row> {
+        self.rows.get(&slot).and_then(|&index| self.listing.rows.get(index))
+    }
+
+    /// What a row makes a register ready for.
+    fn purpose(&self, row: &Row) -> Option<&Purpose> {
+        self.purposes.get(*self.rows.get(&row.slot)?)?.as_ref()
+    }
+
+    /// Says what a row does, and does it to what is known.
+    fn step(&self, index: usize, state: &mut State) -> String {
+        let Some(row) = self.listing.rows.get(index) else { return String::new() };
+        let words = match row.insn.code.class() {
+            Class::Alu | Class::Alu64 => self.arithmetic(row, state),
+            Class::Ld | Class::Ldx => self.load(row, row.second.map(|second| second.imm), state),
+            Class::St | Class::Stx => self.store(row, state),
+            Class::Jmp | Class::Jmp32 => match row.insn.code {
+                Opcode::CALL => self.call(row, state),
+                Opcode(0x8d) => {
+                    let words = self.jump(row, state);
+                    self.call(row, state);
+                    words
+                }
+                Opcode::EXIT => self.exit(row, state),
+                _ => self.jump(row, state),
+            },
+        };
+        match self.purpose(row) {
+            Some(purpose) => format!("{words}: {purpose}"),
+            None => words,
+        }
+    }
+}
