@@ -123,8 +123,8 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
     Ok(())
 }
 
-/// What an instruction form needs.
-fn needs(insn: Insn) -> Option<Feature> {
+/// What a kernel must have for an instruction of this form.
+pub fn needs(insn: Insn) -> Option<Feature> {
     let code = insn.code;
     match code.class() {
         Class::Jmp32 if code == Opcode::JA32 => Some(Feature::IsaV4),

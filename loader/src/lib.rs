@@ -45,7 +45,7 @@ pub mod usdt;
 mod verifier;
 
 pub use answer::Answer;
-pub use check::Violation;
+pub use check::{Violation, needs};
 pub use cpus::{online as online_cpus, possible as possible_cpus};
 pub use ctx::Arch;
 pub use elf::{Elf, FileId, Symbol};

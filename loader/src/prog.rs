@@ -184,7 +184,7 @@ impl Attach {
     }
 
     /// What a kernel must have for programs that are attached so, where it knows the place by a number from its types.
-    pub(crate) fn feature(&self) -> Option<Feature> {
+    pub fn feature(&self) -> Option<Feature> {
         match self {
             Self::Fentry { .. } | Self::Fexit { .. } => Some(Feature::Fentry),
             Self::FmodRet { .. } => Some(Feature::FmodRet),

@@ -189,10 +189,11 @@ impl Target {
 
     /// Whether it has something, and how that is known.
     pub fn ask(&self, feature: Feature) -> (bool, Known) {
+        let answers = || self.features.lock().unwrap_or_else(PoisonError::into_inner);
         if self.without.contains(&feature) {
+            answers().insert(feature, (false, Known::Without));
             return (false, Known::Without);
         }
-        let answers = || self.features.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&answer) = answers().get(&feature) {
             return answer;
         }
@@ -201,6 +202,12 @@ impl Target {
         let answer = tried.map_or((self.version >= feature.since(), Known::ByVersion), |has| (has, Known::Tried));
         answers().insert(feature, answer);
         answer
+    }
+
+    /// What it was asked for so far, and whether it has it: what the code that was made for it depends on.
+    pub fn answers(&self) -> BTreeMap<Feature, bool> {
+        let answers = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.iter().map(|(&feature, &(has, _))| (feature, has)).collect()
     }
 
     /// Whether programs of a type may call a helper. The running kernel is asked by trying; where that does not tell, and for

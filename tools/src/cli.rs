@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::dump::diff::Side;
 use crate::error::Chain;
 use crate::output::Output;
 use crate::tool::{self, Tool};
@@ -114,7 +115,11 @@ impl Cli {
     /// # Errors
     /// What is wrong with it, or the help or version that it asks for.
     pub fn read<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(line)?;
+        let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
+        let mut cli = Self::try_parse_from(&line)?;
+        if let Command::Dump(args) = &mut cli.command {
+            args.sides = args.view.diff.iter().map(|words| Side::read(words, &line)).collect::<Result<_, _>>()?;
+        }
         let options = cli.command.tool().map(Tool::options);
         if options.is_some_and(|options| options.kernel.is_some() && !options.ebpf) {
             // Only `dump` can do without --ebpf, so that clap's `requires` would ask for too much there.

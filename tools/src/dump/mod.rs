@@ -10,6 +10,7 @@
 
 mod c;
 mod cfg;
+pub mod diff;
 mod dot;
 pub mod explain;
 mod json;
@@ -41,6 +42,9 @@ pub struct Args {
     /// The tool with its own flags
     #[command(subcommand)]
     pub tool: ToolCommand,
+    /// The sides of a difference, which [`crate::cli::Cli::read`] reads
+    #[arg(skip)]
+    pub sides: Vec<diff::Side>,
 }
 
 /// What is shown of programs, and how. The options may stand before or after the name of the tool.
@@ -56,6 +60,10 @@ pub struct View {
     /// Say below each instruction what it does, in plain words
     #[arg(long, global = true)]
     pub explain: bool,
+    /// Show what differs between two sides: given twice, each time a kernel such as 4.18, btf=FILE and last the tool's flags,
+    /// separated by commas (7.2,btf=FILE,-P 80); or none, for what else is on the line
+    #[arg(long, global = true, value_name = "SIDE", allow_hyphen_values = true)]
+    pub diff: Vec<String>,
     /// Show this program only, of those that the tool has
     #[arg(long, global = true, value_name = "NAME")]
     pub program: Vec<String>,
@@ -135,12 +143,23 @@ impl View {
     /// # Errors
     /// What cannot be shown, or not be printed.
     pub fn show(&self, subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
-        let Some(path) = &self.output else { return self.print(subject, output) };
+        if self.output.is_none() {
+            return self.print(subject, output);
+        }
         // What cannot be made leaves the file as it is.
         let made = self.made(subject)?;
+        self.to_output(output, |output| self.finish(subject, made, output))
+    }
+
+    /// Prints to the file that was asked for, or to `output`.
+    fn to_output(
+        &self,
+        output: &mut Output,
+        print: impl FnOnce(&mut Output) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(path) = &self.output else { return print(output) };
         let about = |error| Error::Io(format!("cannot write {}", path.display()), error);
-        let mut file = Output::file(File::create(path).map_err(about)?);
-        let printed = self.finish(subject, made, &mut file);
+        let printed = print(&mut Output::file(File::create(path).map_err(about)?));
         printed.map_err(|error| if let Error::Output(error) = error { about(error) } else { error })
     }
 
@@ -201,6 +220,9 @@ impl View {
 
 impl Question for Args {
     fn answer(&self, output: &mut Output) -> Result<(), Error> {
+        if !self.sides.is_empty() {
+            return self.view.to_output(output, |output| diff::show(&self.view, &self.sides, output));
+        }
         let tool = self.tool.tool();
         let target = tool.options().target()?;
         let mut subject = Subject::of(tool, &target)?;
