@@ -13,7 +13,8 @@ pub trait Names {
         None
     }
 
-    /// The function that the instruction at this slot calls, or whose address it loads.
+    /// The function that the instruction at this slot calls, or whose address it loads. Of a helper, a name here goes before its
+    /// number's, which loaded programs do not have any more.
     fn function(&self, slot: usize) -> Option<&str> {
         let _ = slot;
         None
@@ -45,7 +46,9 @@ impl fmt::Display for Listed<'_> {
         let name = match self.insn {
             insn if insn.is_map() => self.names.map(self.slot),
             insn if insn.is_local_call() || insn.is_func_address() => self.names.function(self.slot),
-            insn if insn.code == Opcode::CALL && insn.src() == PSEUDO_KFUNC_CALL => self.names.function(self.slot),
+            insn if insn.code == Opcode::CALL && matches!(insn.src(), 0 | PSEUDO_KFUNC_CALL) => {
+                self.names.function(self.slot)
+            }
             _ => None,
         };
         match (name, self.insn) {
@@ -157,6 +160,15 @@ fn print_alu(f: &mut fmt::Formatter<'_>, insn: Insn) -> fmt::Result {
             let operation = alu(op, off == 1 && matches!(op, 0x30 | 0x90));
             if !code.is_register() {
                 return write!(f, "{r}{dst} {operation} {imm}");
+            }
+            match (op, off) {
+                // What the verifier makes of a per-CPU address, and of an arena's.
+                (0xb0, -1) if wide => return write!(f, "r{dst} = &(void __percpu *)(r{src})"),
+                (0xb0, 1) if wide => {
+                    let (to, from) = (imm.cast_unsigned() >> 16, imm.cast_unsigned() & 0xffff);
+                    return write!(f, "r{dst} = addr_space_cast(r{src}, {to}, {from})");
+                }
+                _ => {}
             }
             let extend = match (op, off) {
                 (0xb0, 8) => "(s8)",

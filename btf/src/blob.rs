@@ -1,5 +1,6 @@
 //! A blob of BTF: header, types, strings.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::Error;
@@ -262,6 +263,11 @@ impl Btf {
         let offset = usize::try_from(offset - self.0.first_string).ok()?;
         let tail = self.as_bytes().get(start.checked_add(offset)?..end)?;
         tail.iter().position(|&byte| byte == 0).map(|end| &tail[..end])
+    }
+
+    /// The string at an offset of the string section, as a program's source lines refer to them; none where none begins.
+    pub fn text(&self, offset: u32) -> Option<Cow<'_, str>> {
+        self.known_string(offset).map(String::from_utf8_lossy)
     }
 
     /// Whether the string at an offset is this one; without looking for its end first.

@@ -63,6 +63,8 @@ pub enum Error {
         /// Copies that the compiler made of it or of parts of it, such as `name.isra.0`.
         variants: Vec<String>,
     },
+    /// There is no program of this number, or not any more.
+    Gone(u32),
     /// No way of attaching worked.
     Attach {
         /// What was to be attached, and to what.
@@ -106,6 +108,12 @@ impl Error {
         Self::Io { what: what.into(), hint: refused.then(crate::privilege::hint).flatten(), source }
     }
 
+    /// As [`Error::privileged`], of what takes CAP_SYS_ADMIN whatever else there is: numbers of programs, maps and types.
+    pub(crate) fn administrative(what: impl Into<String>, source: io::Error) -> Self {
+        let refused = matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+        Self::Io { what: what.into(), hint: refused.then(crate::privilege::administrative_hint).flatten(), source }
+    }
+
     /// Whether it is for want of privilege, so that nothing else would work either.
     pub fn is_permission(&self) -> bool {
         match self {
@@ -141,6 +149,7 @@ impl fmt::Display for Error {
                 write!(f, "the kernel has no function `{symbol}` in /proc/kallsyms")?;
                 if variants.is_empty() { Ok(()) } else { write!(f, "; the compiler left {}", variants.join(", ")) }
             }
+            Self::Gone(id) => write!(f, "program {id} is gone, or never was"),
             Self::Attach { what, tried } => {
                 write!(f, "cannot attach {what}")?;
                 tried.iter().try_for_each(|(how, why)| write!(f, "; {how}: {why}"))

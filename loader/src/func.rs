@@ -183,7 +183,7 @@ impl Place {
     pub(crate) fn find(func: &ProgFunc, attach: &Attach, onto: &Prog) -> Result<Self, Error> {
         let refused =
             |why: &str| Error::Attach { what: attach.to_string(), tried: vec![("types".to_owned(), why.to_owned())] };
-        let types = onto.types()?.ok_or_else(|| refused("the program was loaded without types"))?;
+        let types = onto.types()?.map_err(|hidden| refused(&hidden.to_string()))?;
         let name = type_name(&func.func);
         let found = types.find(&name, &[Kind::FUNC]).ok_or_else(|| refused("the program has no such function"))?;
         if matches!(attach, Attach::Freplace(_)) && !found.is_global_func() {

@@ -15,12 +15,12 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Asks the kernel, which tells root and those with CAP_BPF.
+    /// Asks the kernel, which tells those who have CAP_SYS_ADMIN.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn now() -> Result<Self, Error> {
-        let failed = |error| Error::privileged("cannot list what is loaded", error);
+        let failed = |error| Error::administrative("cannot list what is loaded", error);
         let links = match bpf::link_ids() {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Vec::new(),
             result => result.map_err(failed)?,

@@ -113,6 +113,50 @@ fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_str_radix(address, 16).ok()?, &name[..end]))
 }
 
+/// The name of a key in a list that is sorted by it.
+pub(crate) fn find_by<K: Ord + Copy>(names: &[(K, String)], key: K) -> Option<&str> {
+    let at = names.binary_search_by_key(&key, |&(key, _)| key).ok()?;
+    Some(&names[at].1)
+}
+
+/// The list as it was at one time, to name addresses by.
+#[derive(Clone, Debug, Default)]
+pub struct Symbols(Vec<u8>);
+
+impl Symbols {
+    /// Reads the list.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read() -> Result<Self, Error> {
+        std::fs::read("/proc/kallsyms").map(Self).map_err(|error| Error::io("cannot read /proc/kallsyms", error))
+    }
+
+    /// The functions, one after the other.
+    fn functions(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.0.split(|&byte| byte == b'\n').filter_map(parse)
+    }
+
+    /// Where the kernel counts helpers from; none where addresses are hidden.
+    pub(crate) fn call_base(&self) -> Option<u64> {
+        let base = self.functions().find(|(_, name)| *name == b"__bpf_call_base");
+        base.map(|(address, _)| address).filter(|&address| address != 0)
+    }
+
+    /// The functions that begin at these addresses, as far as the list has them, by address.
+    pub fn names(&self, addresses: &[u64]) -> Vec<(u64, String)> {
+        let mut sorted = addresses.to_vec();
+        sorted.sort_unstable();
+        let known = |&(address, _): &(u64, &[u8])| sorted.binary_search(&address).is_ok();
+        let name = |(address, name): (u64, &[u8])| (address, String::from_utf8_lossy(name).into_owned());
+        let mut names: Vec<(u64, String)> = self.functions().filter(known).map(name).collect();
+        // Of several names for one place, the first that the list has.
+        names.sort_by_key(|&(address, _)| address);
+        names.dedup_by_key(|&mut (address, _)| address);
+        names
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +178,20 @@ mod tests {
         assert_eq!(choose(LIST, &["tcp_open", "tcp_close_state", "tcp_close"]).unwrap(), Choice::Found(1));
         assert_eq!(choose(LIST, &["tcp", "tcp_clos"]).unwrap(), Choice::None);
         assert_eq!(choose(&b""[..], &["tcp_close"]).unwrap(), Choice::Hidden);
+    }
+
+    #[test]
+    fn addresses_are_named_by_the_function_that_begins_there() {
+        let symbols = Symbols(
+            [LIST, b"ffffffff81000060 T __bpf_call_base\nffffffffc0000000 t bpf_prog_6deef7357e7b4530\t[bpf]\n"]
+                .concat(),
+        );
+        assert_eq!(symbols.call_base(), Some(0xffff_ffff_8100_0060));
+        let names = symbols.names(&[0xffff_ffff_8100_0010, 0xffff_ffff_8100_0020, 0xffff_ffff_c000_0000, 1]);
+        let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+        // What is at 20 is data, and nothing is at 1.
+        assert_eq!(names, ["tcp_close", "bpf_prog_6deef7357e7b4530"]);
+        assert_eq!(Symbols(b"0000000000000000 T __bpf_call_base\n".to_vec()).call_base(), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod kernel;
 mod kind;
 mod link;
 mod linked;
+mod loaded;
 mod lsm;
 mod map;
 mod mapped;
@@ -54,15 +55,18 @@ pub use feature::{Feature, Group, Known};
 pub use filled::Filled;
 pub use func::{CType, Func, Linkage, ProgFunc, Prototype};
 pub use inventory::Inventory;
-pub use kallsyms::function_names;
+pub use kallsyms::{Symbols, function_names};
 pub use kind::{MapType, ProgType};
 pub use link::Link;
 pub use linked::Linked;
+pub use loaded::{
+    Hidden, JitedFunc, LoadedCode, LoadedFunc, LoadedLine, LoadedMap, LoadedProg, ProgInfo, RunStats, Runs, Shown,
+};
 pub use map::{Map, MapInfo, MapSpec, MapTypes, Maps, UpdateMode, undisturbed};
 pub use mapped::{MappedFile, processes};
 pub use object::{Identifiers, object};
 pub use pid_namespace::PidNamespace;
-pub use prog::{Attach, Prog, ProgInfo, ProgSpec, Tasks, raise_descriptor_limit};
+pub use prog::{Attach, Prog, ProgSpec, Tasks, raise_descriptor_limit};
 pub use read::ReadHelpers;
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample, UNSENT_FULL, UNSENT_NO_RING};
 pub use syscall::SyscallSymbol;

@@ -10,6 +10,7 @@ use bpfkit_btf::{Builder, TypeId};
 use crate::feature::Feature;
 use crate::kind::MapType;
 use crate::sys::bpf::{self, MapCreate};
+use crate::sys::info as answers;
 use crate::sys::process;
 use crate::target::Target;
 use crate::{Error, cpus};
@@ -252,8 +253,8 @@ impl Map {
     /// # Errors
     /// What the kernel says.
     pub fn has_types(&self) -> Result<bool, Error> {
-        let types = bpf::map_types(self.as_fd()).map_err(|error| self.failed("ask for the types of", error))?;
-        Ok(types.0 != 0 && types.1 != 0)
+        let info = answers::map_info(self.as_fd()).map_err(|error| self.failed("ask for the types of", error))?;
+        Ok(info.btf_key_type_id != 0 && info.btf_value_type_id != 0)
     }
 
     /// What it is like.

@@ -7,6 +7,7 @@ use bpfkit_asm::Version;
 use crate::kernel;
 
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYSLOG: u32 = 34;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
@@ -33,6 +34,36 @@ pub(crate) fn hint() -> Option<String> {
     Means::now()?.hint()
 }
 
+/// What to do about a refusal of what takes CAP_SYS_ADMIN, which CAP_BPF and CAP_PERFMON did not take over.
+pub(crate) fn administrative_hint() -> Option<String> {
+    let means = Means::now()?;
+    if means.has(CAP_SYS_ADMIN) { means.hint() } else { Some("it takes root: CAP_SYS_ADMIN".to_owned()) }
+}
+
+/// Why this process is not shown the kernel's addresses: kallsyms_show_value in kernel/ksyms_common.c.
+pub(crate) fn addresses() -> String {
+    let restrict = setting("/proc/sys/kernel/kptr_restrict");
+    let paranoid = setting("/proc/sys/kernel/perf_event_paranoid");
+    hidden_addresses(restrict.as_deref(), paranoid.as_deref(), Means::now().is_some_and(|means| means.has(CAP_SYSLOG)))
+}
+
+fn hidden_addresses(restrict: Option<&str>, paranoid: Option<&str>, may_syslog: bool) -> String {
+    match (restrict, paranoid) {
+        (Some("1"), _) if !may_syslog => "it takes CAP_SYSLOG, as kernel.kptr_restrict is 1".to_owned(),
+        (Some("0"), Some(level)) if !may_syslog => {
+            format!("it takes CAP_SYSLOG, as kernel.perf_event_paranoid is {level}")
+        }
+        (Some(level), _) if level != "0" && level != "1" => {
+            format!("kernel.kptr_restrict is {level}, which hides addresses from everybody")
+        }
+        _ => "the kernel hides its addresses from this process".to_owned(),
+    }
+}
+
+fn setting(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
 /// Whether nothing else would work either: whoever has the two capabilities may be refused perf events and load programs that
 /// need none.
 pub(crate) fn is_final() -> bool {
@@ -41,7 +72,7 @@ pub(crate) fn is_final() -> bool {
 
 impl Means {
     fn now() -> Option<Self> {
-        let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let read = setting;
         let status = read("/proc/self/status")?;
         let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
         let limits = read("/proc/self/limits").unwrap_or_default();
@@ -157,6 +188,18 @@ mod tests {
         // It may still use fentry and raw tracepoints, which are no perf events.
         assert!(!debian.is_final());
         assert!(limited.is_final() && locked.is_final() && !means(ROOT, 15).is_final());
+    }
+
+    #[test]
+    fn what_hides_addresses_is_named() {
+        assert!(hidden_addresses(Some("2"), Some("1"), true).contains("kptr_restrict is 2"));
+        assert!(hidden_addresses(Some("1"), Some("1"), false).contains("CAP_SYSLOG, as kernel.kptr_restrict is 1"));
+        assert!(
+            hidden_addresses(Some("0"), Some("2"), false).contains("CAP_SYSLOG, as kernel.perf_event_paranoid is 2")
+        );
+        // As in a user namespace, whose capabilities do not count.
+        assert!(hidden_addresses(Some("1"), Some("2"), true).contains("hides its addresses"));
+        assert!(hidden_addresses(None, None, false).contains("hides its addresses"));
     }
 
     #[test]

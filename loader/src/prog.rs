@@ -1,8 +1,9 @@
 //! Programs: from a description to what the kernel runs.
 
+use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bpfkit_asm::{Asm, Insn};
@@ -13,6 +14,7 @@ use crate::func::{CType, Func, Linkage, Place, ProgFunc, Prototype};
 use crate::kind::ProgType;
 use crate::link::Link;
 use crate::linked::Linked;
+use crate::loaded::{LoadedProg, ProgInfo, Shown};
 use crate::map::Maps;
 use crate::sys::bpf;
 use crate::target::Target;
@@ -350,40 +352,23 @@ pub enum Tasks {
     Process(u32),
 }
 
-/// What the kernel says of a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProgInfo {
-    /// Its number, until it goes.
-    pub id: u32,
-    /// What kind of program it is.
-    pub kind: ProgType,
-    /// As much of its name as the kernel keeps.
-    pub name: String,
-    /// A digest of its instructions, by which `bpftool` and the audit log know it.
-    pub tag: [u8; 8],
-    /// Bytes of machine code; 0 where it is interpreted, or the kernel does not tell.
-    pub jited_len: u32,
-    /// Bytes of instructions, as the verifier rewrote them.
-    pub xlated_len: u32,
-    /// When it was loaded, in nanoseconds of CLOCK_BOOTTIME.
-    pub load_time: u64,
-}
-
 impl Prog {
     /// What it was loaded from.
     pub fn spec(&self) -> &ProgSpec {
         &self.spec
     }
 
-    /// The types that it was loaded with: its functions' prototypes. None where it has no types.
+    /// It as one of those on the system, which the kernel tells about.
+    pub fn loaded(&self) -> LoadedProg {
+        LoadedProg::new(Arc::clone(&self.fd), format!("the program `{}`", self.spec.name))
+    }
+
+    /// The types that it was loaded with: its functions' prototypes.
     ///
     /// # Errors
-    /// What the kernel says to BPF_BTF_GET_FD_BY_ID, which takes CAP_SYS_ADMIN; types that cannot be read.
-    pub fn types(&self) -> Result<Option<Btf>, Error> {
-        match bpf::prog_info(self.as_fd(), &mut []).map_err(|error| self.unknown(error))?.btf_id {
-            0 => Ok(None),
-            id => Ok(Some(Btf::parse(bpf::btf_by_id(id).map_err(|error| self.unknown(error))?)?)),
-        }
+    /// As [`LoadedProg::types`].
+    pub fn types(&self) -> Result<Shown<Btf>, Error> {
+        self.loaded().types(&self.info()?)
     }
 
     /// What the kernel says of it.
@@ -391,34 +376,26 @@ impl Prog {
     /// # Errors
     /// What the kernel says to BPF_OBJ_GET_INFO_BY_FD.
     pub fn info(&self) -> Result<ProgInfo, Error> {
-        let info = bpf::prog_info(self.as_fd(), &mut []).map_err(|error| self.unknown(error))?;
-        let end = info.name.iter().position(|&byte| byte == 0).unwrap_or(info.name.len());
-        Ok(ProgInfo {
-            id: info.id,
-            kind: ProgType(info.kind),
-            name: String::from_utf8_lossy(&info.name[..end]).into_owned(),
-            tag: info.tag,
-            jited_len: info.jited_len,
-            xlated_len: info.xlated_len,
-            load_time: info.load_time,
-        })
+        self.loaded().info()
     }
 
-    /// Its instructions as the verifier rewrote them, before they become machine code. None where the kernel keeps them to
-    /// itself, as it does with kernel.kptr_restrict = 2 or without CAP_SYSLOG.
+    /// Its instructions as the verifier rewrote them, before they become machine code: see [`crate::LoadedCode::insns`].
     ///
     /// # Errors
     /// As [`Prog::info`].
-    pub fn xlated(&self) -> Result<Option<Vec<Insn>>, Error> {
-        let bytes = bpf::prog_info(self.as_fd(), &mut []).map_err(|error| self.unknown(error))?.xlated_len;
-        let mut insns = vec![0; usize::try_from(bytes).unwrap_or_default()];
-        let shown = bpf::prog_info(self.as_fd(), &mut insns).map_err(|error| self.unknown(error))?;
-        let slots = insns.chunks_exact(8).filter_map(|slot| slot.first_chunk().copied().map(Insn::from_ne_bytes));
-        Ok((shown.xlated != 0).then(|| slots.collect()))
+    pub fn xlated(&self) -> Result<Shown<Vec<Insn>>, Error> {
+        self.loaded().xlated()
     }
 
-    fn unknown(&self, error: std::io::Error) -> Error {
-        Error::privileged(format!("cannot ask the kernel about the program `{}`", self.spec.name), error)
+    /// Pins it in a bpf file system, where it stays until the file is removed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pin(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let what = format!("cannot pin the program `{}` at {}", self.spec.name, path.display());
+        let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| Error::io(&what, error.into()))?;
+        bpf::obj_pin(&text, self.as_fd()).map_err(|error| Error::privileged(what, error))
     }
 
     /// Attaches it where its description says, in the best way that the kernel has.

@@ -15,6 +15,9 @@ use bpfkit_loader::{
     load_btf,
 };
 
+#[path = "native/loaded.rs"]
+mod loaded;
+
 /// Why a test did not run here.
 struct Skip(String);
 
@@ -27,6 +30,12 @@ const TESTS: &[Test] = &[
     ("every_type_of_program_is_loaded", types),
     ("a_refused_program_with_a_callback_is_refused_for_its_own_reason", callback),
     ("the_kernel_shows_what_was_loaded", info),
+    ("a_loaded_program_is_found_by_number_name_and_pin", loaded::found),
+    ("a_loaded_program_reads_as_it_was_written", loaded::code),
+    ("machine_code_is_cut_into_functions_and_lines", loaded::jited),
+    ("a_program_without_types_is_read_all_the_same", loaded::untyped),
+    ("what_is_hidden_has_a_reason", loaded::hidden),
+    ("runs_are_counted_while_they_are_asked_for", loaded::runs),
     ("a_tracepoint_counts_until_its_link_is_dropped", tracepoint),
     ("types_out_of_dwarf_are_taken_by_the_kernel", dwarf),
     ("nothing_stays_open_whether_it_worked_or_not", descriptors),
@@ -215,7 +224,7 @@ fn info() -> Result<(), Skip> {
     assert_eq!((info.kind, info.name.as_str()), (ProgType::SOCKET_FILTER, "a_name_of_more_"));
     assert!(info.id != 0 && info.load_time != 0 && info.tag != [0; 8], "{info:?}");
     assert_eq!(info.xlated_len % 8, 0);
-    let Some(insns) = prog.xlated().unwrap() else {
+    let Ok(insns) = prog.xlated().unwrap() else {
         return Err(Skip("this kernel keeps instructions to itself".to_owned()));
     };
     assert_eq!(insns.len() * 8, usize::try_from(info.xlated_len).unwrap());

@@ -80,7 +80,7 @@ fn one(program: &Linked, target: &Target, maps: &Maps, pin: &Path, directory: &P
     bpftool(Command::new("bpftool").args(["prog", "dump", "xlated", "pinned"]).arg(pin).arg("file").arg(&file))?;
     let theirs = fs::read(&file).map_err(differs)?;
     let theirs = theirs.chunks_exact(8).filter_map(|slot| slot.first_chunk().copied().map(Insn::from_ne_bytes));
-    let own = own.xlated().map_err(differs)?.ok_or_else(|| Unequal::NotHere("the kernel hides it".to_owned()))?;
+    let own = own.xlated().map_err(differs)?.map_err(|hidden| Unequal::NotHere(hidden.to_string()))?;
     let (own, theirs) = (without_maps(own), without_maps(theirs.collect()));
     if own != theirs {
         return Err(Unequal::Differs(format!("the verifier made {own:?} of it, and {theirs:?} of the object")));
@@ -94,9 +94,11 @@ fn one(program: &Linked, target: &Target, maps: &Maps, pin: &Path, directory: &P
     if is_quoted { Ok(()) } else { Err(Unequal::Differs(format!("bpftool does not show {first:?}: {listing}"))) }
 }
 
-/// The numbers of maps are those of a load.
+/// The numbers of maps are those of a load, and distances of calls are where the kernel or the loader puts them.
 fn without_maps(mut insns: Vec<Insn>) -> Vec<Insn> {
-    insns.iter_mut().filter(|insn| insn.is_map()).for_each(|insn| insn.imm = 0);
+    for insn in insns.iter_mut().filter(|insn| insn.is_map() || insn.is_local_call()) {
+        (insn.off, insn.imm) = (0, 0);
+    }
     insns
 }
 

@@ -27,6 +27,7 @@ pub struct Cli {
 /// The tools, which trace, and the questions, which are answered at once.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
+#[allow(clippy::large_enum_variant)] // there is one, for as long as the program runs
 pub enum Command {
     #[allow(missing_docs)] // clap would show it in place of the command's own words
     #[command(flatten)]
@@ -118,6 +119,11 @@ impl Cli {
         let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
         let mut cli = Self::try_parse_from(&line)?;
         if let Command::Dump(args) = &mut cli.command {
+            if args.tool.is_some() && args.which.is_any() {
+                let both =
+                    "programs on this system are shown by themselves: give a tool, or --id, --name, --pinned or --all";
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, both));
+            }
             args.sides = args.view.diff.iter().map(|words| Side::read(words, &line)).collect::<Result<_, _>>()?;
         }
         let options = cli.command.tool().map(Tool::options);

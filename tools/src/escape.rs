@@ -28,6 +28,20 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Shows a line of source likewise, but a backslash as it is: sources are full of them, and nobody reads this back.
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            ' '..='~' => f.write_char(c),
+            _ if is_harmless(c) => f.write_char(c),
+            _ => write!(f, "{}", c.escape_default()),
+        })
+    }
+}
+
 /// Letters and digits of any script do no harm; what is left (controls, bidirectional marks, separators, private use) may.
 fn is_harmless(c: char) -> bool {
     c.is_alphanumeric()
@@ -48,6 +62,7 @@ mod tests {
         assert_eq!(Escaped(b"a\xff\xfeb").to_string(), "a\\xff\\xfeb");
         assert_eq!(Escaped("\u{202e}gnp".as_bytes()).to_string(), "\\u{202e}gnp");
         assert_eq!(Escaped(b"back\\slash").to_string(), "back\\\\slash");
+        assert_eq!(Quoted("\t\x1bprintk(\"a\\n\")").to_string(), "\\t\\u{1b}printk(\"a\\n\")");
     }
 
     #[test]

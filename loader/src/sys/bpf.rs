@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::retry;
 
@@ -74,6 +74,10 @@ attributes! {
     RawTracepointOpen = 17, 16 bytes { name: u64, prog_fd: u32, pad: u32, }
     /// BPF_BTF_LOAD
     BtfLoad = 18, 32 bytes { btf: u64, btf_log_buf: u64, btf_size: u32, btf_log_size: u32, btf_log_level: u32, pad: u32, }
+    /// BPF_PROG_GET_FD_BY_ID
+    ProgGetFd = 13, 12 bytes { prog_id: u32, next_id: u32, open_flags: u32, }
+    /// BPF_MAP_GET_FD_BY_ID
+    MapGetFd = 14, 12 bytes { map_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_BTF_GET_FD_BY_ID
     BtfGetFd = 19, 12 bytes { btf_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_LINK_CREATE
@@ -97,49 +101,6 @@ attributes! {
     /// BPF_ENABLE_STATS
     EnableStats = 32, 4 bytes { kind: u32, }
 }
-
-/// `struct bpf_prog_info` as far as Linux 5.0 has it; what an older kernel does not know stays zero.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(crate) struct ProgInfo {
-    pub kind: u32,
-    pub id: u32,
-    pub tag: [u8; 8],
-    pub jited_len: u32,
-    pub xlated_len: u32,
-    jited: u64,
-    /// Zero where the kernel does not show the instructions.
-    pub xlated: u64,
-    pub load_time: u64,
-    created_by: u32,
-    map_count: u32,
-    maps: u64,
-    pub name: [u8; 16],
-    ifindex: u32,
-    gpl_compatible: u32,
-    netns_dev: u64,
-    netns_ino: u64,
-    jited_ksyms_count: u32,
-    jited_func_lens_count: u32,
-    jited_ksyms: u64,
-    jited_func_lens: u64,
-    /// The number of its types; 0 where it has none.
-    pub btf_id: u32,
-    func_info_rec_size: u32,
-}
-
-const _: () = assert!(size_of::<ProgInfo>() == 136);
-
-/// `struct bpf_btf_info` as Linux 4.18 has it.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-struct BtfInfo {
-    btf: u64,
-    size: u32,
-    id: u32,
-}
-
-const _: () = assert!(size_of::<BtfInfo>() == 16);
 
 /// What answers in the kernel's place: an errno for a command, or nothing to let the call through.
 #[cfg(test)]
@@ -185,11 +146,11 @@ fn address(bytes: &[u8]) -> u64 {
 }
 
 /// An address for the kernel to write to.
-fn address_mut(bytes: &mut [u8]) -> u64 {
+pub(super) fn address_mut(bytes: &mut [u8]) -> u64 {
     bytes.as_mut_ptr().expose_provenance() as u64
 }
 
-fn length(bytes: &[u8]) -> io::Result<u32> {
+pub(super) fn length(bytes: &[u8]) -> io::Result<u32> {
     u32::try_from(bytes.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
 }
 
@@ -288,39 +249,27 @@ pub(crate) fn raw_tracepoint_open(prog: BorrowedFd<'_>, name: Option<&std::ffi::
     bpf_fd(&mut RawTracepointOpen { name, prog_fd: number(prog), pad: 0 })
 }
 
-/// The types of a map's keys and values in the blob that it was made with; zeros where it has none. They are the last words of
-/// `struct bpf_map_info` as Linux 4.18 has it.
-pub(crate) fn map_types(map: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
-    let mut info = [0; 80];
-    let info_len = length(&info)?;
-    bpf(&mut InfoByFd { bpf_fd: number(map), info_len, info: address_mut(&mut info) })?;
-    let word = |at: usize| info[at..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
-    Ok((word(68), word(72)))
+/// A program of the system, by its number.
+pub(crate) fn prog_by_id(prog_id: u32) -> io::Result<OwnedFd> {
+    bpf_fd(&mut ProgGetFd { prog_id, ..Default::default() })
+}
+
+/// A map of the system, by its number.
+pub(crate) fn map_by_id(map_id: u32) -> io::Result<OwnedFd> {
+    bpf_fd(&mut MapGetFd { map_id, ..Default::default() })
 }
 
 /// The types that a program or a map was loaded with, by their number.
-pub(crate) fn btf_by_id(btf_id: u32) -> io::Result<Vec<u8>> {
-    let fd = bpf_fd(&mut BtfGetFd { btf_id, ..Default::default() })?;
-    let ask = |bytes: &mut [u8]| {
-        let mut info = BtfInfo { btf: address_mut(bytes), size: length(bytes)?, id: 0 };
-        let at = std::ptr::from_mut(&mut info).expose_provenance() as u64;
-        let info_len = u32::try_from(size_of::<BtfInfo>()).unwrap_or_default();
-        bpf(&mut InfoByFd { bpf_fd: number(fd.as_fd()), info_len, info: at })?;
-        Ok::<_, io::Error>(usize::try_from(info.size).unwrap_or_default())
-    };
-    let mut blob = vec![0; ask(&mut [])?];
-    ask(&mut blob)?;
-    Ok(blob)
+pub(crate) fn btf_by_id(btf_id: u32) -> io::Result<OwnedFd> {
+    bpf_fd(&mut BtfGetFd { btf_id, ..Default::default() })
 }
 
-/// What the kernel says of a program: the start of `struct bpf_prog_info`. `insns` takes as much of the
-/// program as the kernel runs, or translates, as there is room for.
-pub(crate) fn prog_info(prog: BorrowedFd<'_>, insns: &mut [u8]) -> io::Result<ProgInfo> {
-    let mut info = ProgInfo { xlated_len: length(insns)?, xlated: address_mut(insns), ..ProgInfo::default() };
-    let info_len = u32::try_from(size_of::<ProgInfo>()).unwrap_or_default();
-    let at = std::ptr::from_mut(&mut info).expose_provenance() as u64;
-    bpf(&mut InfoByFd { bpf_fd: number(prog), info_len, info: at })?;
-    Ok(info)
+/// Has the kernel fill the structure of `info_len` bytes at the address `info`, and says how many bytes of it the kernel knows of.
+/// What it reads there says where lists go, and how many elements each has room for: [`super::info`] sees to it.
+pub(super) fn info_by_fd(object: BorrowedFd<'_>, info: u64, info_len: u32) -> io::Result<usize> {
+    let mut attributes = InfoByFd { bpf_fd: number(object), info_len, info };
+    bpf(&mut attributes)?;
+    Ok(usize::try_from(attributes.info_len).unwrap_or_default())
 }
 
 /// The ids of all programs of the system.
@@ -414,6 +363,7 @@ pub(crate) fn enable_stats() -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]
@@ -440,8 +390,9 @@ mod tests {
             FAKE.set(Some(Box::new(move |_| Some(errno))));
             let results = [
                 map_create(MapCreate::default(), None).map(drop),
-                map_types(fd).map(drop),
-                prog_info(fd, &mut []).map(drop),
+                info_by_fd(fd, 0, 0).map(drop),
+                prog_by_id(1).map(drop),
+                map_by_id(1).map(drop),
                 btf_by_id(1).map(drop),
                 map_lookup(fd, &[0; 4], &mut [0; 8]),
                 map_update(fd, &[0; 4], &[0; 8], 0),

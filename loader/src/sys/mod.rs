@@ -2,6 +2,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod confine;
+pub(crate) mod info;
 pub(crate) mod map;
 pub(crate) mod mount;
 pub(crate) mod perf;

@@ -18,6 +18,11 @@ pub(crate) fn monotonic() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
+/// Nanoseconds since the machine was started, with sleep.
+pub(crate) fn boottime() -> u64 {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
 /// Nanoseconds since 1970.
 pub(crate) fn realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)

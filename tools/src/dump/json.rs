@@ -5,6 +5,8 @@ use bpfkit_loader::Filled;
 use serde::Serialize;
 
 use super::listing::{Listing, MapUse, Row};
+use super::loaded::Loaded;
+use super::machine::Machine;
 use crate::Error;
 use crate::output::Output;
 
@@ -17,6 +19,8 @@ struct Program<'a> {
     license: &'a str,
     slots: usize,
     maps: &'a [MapUse],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loaded: Option<&'a Loaded>,
     instructions: Vec<Instruction<'a>>,
 }
 
@@ -28,6 +32,8 @@ struct Instruction<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declaration: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     labels: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +51,8 @@ struct Instruction<'a> {
     explain: Option<&'a str>,
     #[serde(flatten)]
     filled: Option<Hole<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    machine: &'a [Machine],
 }
 
 #[derive(Serialize)]
@@ -90,6 +98,7 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         license: &listing.license,
         slots: listing.slots(),
         maps: &listing.maps,
+        loaded: listing.loaded.as_ref(),
         instructions: listing.rows.iter().map(|row| instruction(listing, row)).collect(),
     })
 }
@@ -100,6 +109,7 @@ fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
         bytes: row.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
         text: &row.text,
         function: listing.function_at(row.slot).map(|function| function.name.as_str()),
+        declaration: listing.function_at(row.slot).and_then(|function| function.prototype.as_deref()),
         labels: &row.labels,
         to: row.to,
         source: row.source.as_ref().map(|source| Place {
@@ -113,6 +123,7 @@ fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
         prototype: row.helper.and_then(Helper::prototype),
         explain: row.explanation.as_deref(),
         filled: row.filled.as_ref().and_then(hole),
+        machine: &row.machine,
     }
 }
 

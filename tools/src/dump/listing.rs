@@ -3,6 +3,9 @@
 use bpfkit_asm::{Helper, Insn, Source, list};
 use bpfkit_loader::{Filled, Linked, MapSpec};
 
+use super::loaded::Loaded;
+use super::machine::Machine;
+
 /// A program, row by row.
 #[derive(Clone, Debug)]
 pub struct Listing {
@@ -20,6 +23,8 @@ pub struct Listing {
     pub maps: Vec<MapUse>,
     /// Its instructions, in order.
     pub rows: Vec<Row>,
+    /// What is known of it because it is loaded.
+    pub loaded: Option<Loaded>,
 }
 
 /// A function of a program.
@@ -29,6 +34,8 @@ pub struct Function {
     pub slot: usize,
     /// Its name.
     pub name: String,
+    /// Its declaration in C, where its types are known.
+    pub prototype: Option<String>,
 }
 
 /// A map that a program uses.
@@ -36,6 +43,9 @@ pub struct Function {
 pub struct MapUse {
     /// What programs call it.
     pub name: String,
+    /// Its number, where it is one of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
     /// Its type, as bpftool says it: `hash`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -72,6 +82,8 @@ pub struct Row {
     pub helper: Option<Helper>,
     /// What it does, in plain words, where that was asked for.
     pub explanation: Option<String>,
+    /// The machine code that it became, as far as it was asked for and can be told.
+    pub machine: Vec<Machine>,
 }
 
 impl Listing {
@@ -96,6 +108,7 @@ impl Listing {
                 filled: program.filled().get(&slot).cloned(),
                 helper: listed.insn.helper(),
                 explanation: None,
+                machine: Vec::new(),
             }
         });
         let kind = spec.attach.prog_type();
@@ -108,10 +121,11 @@ impl Listing {
             functions: program
                 .funcs()
                 .iter()
-                .map(|(slot, name)| Function { slot: *slot, name: name.clone() })
+                .map(|(slot, name)| Function { slot: *slot, name: name.clone(), prototype: None })
                 .collect(),
             maps: maps.iter().filter(used).map(MapUse::of).collect(),
             rows: rows.collect(),
+            loaded: None,
         }
     }
 
@@ -130,6 +144,7 @@ impl MapUse {
     fn of(map: &MapSpec) -> Self {
         Self {
             name: map.name.clone(),
+            id: None,
             kind: map.kind.name().map_or_else(|| format!("type {}", map.kind.0), str::to_owned),
             key_size: map.key_size,
             value_size: map.value_size,

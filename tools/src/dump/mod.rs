@@ -1,11 +1,14 @@
 //! `bpfkit dump` shows the instructions that a tool runs, why each is there, and what fills its numbers on which kernel. It needs no
-//! root, and no kernel but the types of the one that is asked about.
+//! root, and no kernel but the types of the one that is asked about. And it shows programs that are on the system, whoever loaded
+//! them, as the kernel runs them.
 //!
 //! ```text
 //! bpfkit dump tcpconnect -P 80                                    for the running kernel
 //! bpfkit dump tcpconnect --btf vmlinux-4.18.btf --kernel 4.18     for another one
 //! bpfkit dump tcpconnect --format json --program v4_connect
 //! bpfkit dump tcpconnect --format obj -o tcpconnect.o             for libbpf and bpftool
+//! bpfkit dump --id 17 --jited                                     a loaded program and its machine code
+//! bpfkit dump --name handle_exec --stats                          how often it runs, and for how long
 //! ```
 
 mod c;
@@ -15,33 +18,46 @@ mod dot;
 pub mod explain;
 mod json;
 mod listing;
+mod loaded;
+mod machine;
+mod stats;
 mod text;
+mod x86;
 
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use bpfkit_loader::{Linked, MapSpec, Target};
+use bpfkit_loader::{Linked, LoadedProg, MapSpec, Symbols, Target};
 
 use self::explain::Place;
 pub use self::listing::{Function, Listing, MapUse, Row};
+pub use self::loaded::{Loaded, Measure, Which};
+pub use self::machine::Machine;
+pub use self::x86::{X86, decode};
 use crate::cli::{Question, ToolCommand};
 use crate::output::Output;
 use crate::tool::Tool;
 use crate::{Error, report};
 
-/// Show the instructions of a tool's programs, for this kernel or another one
+/// Show the instructions of a tool's programs, for this kernel or another one, or of programs on this system
 #[derive(Clone, Debug, clap::Args)]
-#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
 #[command(subcommand_value_name = "TOOL", subcommand_help_heading = "Tools")]
 pub struct Args {
+    /// Which programs of the system
+    #[command(flatten)]
+    pub which: Which,
+    /// What is measured of them
+    #[command(flatten)]
+    pub measure: Measure,
     /// How to show it
     #[command(flatten)]
     pub view: View,
     /// The tool with its own flags
     #[command(subcommand)]
-    pub tool: ToolCommand,
+    pub tool: Option<ToolCommand>,
     /// The sides of a difference, which [`crate::cli::Cli::read`] reads
     #[arg(skip)]
     pub sides: Vec<diff::Side>,
@@ -67,6 +83,9 @@ pub struct View {
     /// Show this program only, of those that the tool has
     #[arg(long, global = true, value_name = "NAME")]
     pub program: Vec<String>,
+    /// Show the machine code too; a tool's programs are loaded for that, and run nowhere (root)
+    #[arg(long, global = true)]
+    pub jited: bool,
 }
 
 /// The form of the output.
@@ -143,32 +162,56 @@ impl View {
     /// # Errors
     /// What cannot be shown, or not be printed.
     pub fn show(&self, subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
-        if self.output.is_none() {
-            return self.print(subject, output);
-        }
         // What cannot be made leaves the file as it is.
         let made = self.made(subject)?;
-        self.to_output(output, |output| self.finish(subject, made, output))
+        let listings = self.listings(subject)?;
+        self.write(made.is_some(), output, |output| self.finish(subject, &listings, made, output))
     }
 
     /// Prints to the file that was asked for, or to `output`.
-    fn to_output(
+    fn write(
         &self,
+        is_binary: bool,
         output: &mut Output,
         print: impl FnOnce(&mut Output) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Some(path) = &self.output else { return print(output) };
+        let Some(path) = &self.output else {
+            if is_binary && output.as_fd().is_terminal() {
+                return Err(Error::Request("this form is not for a terminal: -o FILE names a file for it".to_owned()));
+            }
+            return print(output);
+        };
         let about = |error| Error::Io(format!("cannot write {}", path.display()), error);
         let printed = print(&mut Output::file(File::create(path).map_err(about)?));
         printed.map_err(|error| if let Error::Output(error) = error { about(error) } else { error })
     }
 
-    fn print(&self, subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
-        let made = self.made(subject)?;
-        if made.is_some() && output.as_fd().is_terminal() {
-            return Err(Error::Request("this form is not for a terminal: -o FILE names a file for it".to_owned()));
+    /// Prints programs of the system.
+    fn show_loaded(&self, programs: &[LoadedProg], output: &mut Output) -> Result<(), Error> {
+        if !matches!(self.format, Format::Text | Format::Json | Format::Dot) {
+            let form = "what the verifier has rewritten cannot be loaded again: it is shown as text, json or dot";
+            return Err(Error::Request(form.to_owned()));
         }
-        self.finish(subject, made, output)
+        let symbols = Symbols::read()?;
+        self.write(false, output, |output| {
+            for program in programs {
+                let code = program.code(&symbols)?;
+                let mut listing = Listing::loaded(&code);
+                if self.jited {
+                    machine::beside(&mut listing, &code, &symbols)?;
+                }
+                if self.explain {
+                    let place = Place::of_kind(&listing.kind);
+                    explain::explain(&mut listing, &place);
+                }
+                match self.format {
+                    Format::Json => json::print(&listing, output)?,
+                    Format::Dot => dot::print(&listing, output)?,
+                    _ => text::print(&listing, output)?,
+                }
+            }
+            output.flush()
+        })
     }
 
     /// The bytes of a form that is no text.
@@ -198,19 +241,28 @@ impl View {
 
     /// The programs row by row, with what the options add to each row.
     fn listings(&self, subject: &Subject<'_>) -> Result<Vec<Listing>, Error> {
-        let mut listings: Vec<_> = subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect();
+        let mut listings: Vec<Listing> =
+            subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect();
         for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| self.explain) {
             explain::explain(listing, &Place::of(&program.spec().attach, subject.target));
+        }
+        if self.jited {
+            machine::add(subject, &mut listings)?;
         }
         Ok(listings)
     }
 
-    fn finish(&self, subject: &Subject<'_>, made: Option<Vec<u8>>, output: &mut Output) -> Result<(), Error> {
-        let listings = self.listings(subject)?;
+    fn finish(
+        &self,
+        subject: &Subject<'_>,
+        listings: &[Listing],
+        made: Option<Vec<u8>>,
+        output: &mut Output,
+    ) -> Result<(), Error> {
         match self.format {
             Format::Text => listings.iter().try_for_each(|listing| text::print(listing, output))?,
             Format::Json => listings.iter().try_for_each(|listing| json::print(listing, output))?,
-            Format::C => c::print(subject, &listings, output)?,
+            Format::C => c::print(subject, listings, output)?,
             Format::Dot => listings.iter().try_for_each(|listing| dot::print(listing, output))?,
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
@@ -221,9 +273,17 @@ impl View {
 impl Question for Args {
     fn answer(&self, output: &mut Output) -> Result<(), Error> {
         if !self.sides.is_empty() {
-            return self.view.to_output(output, |output| diff::show(&self.view, &self.sides, output));
+            return self.view.write(false, output, |output| diff::show(&self.view, &self.sides, output));
         }
-        let tool = self.tool.tool();
+        let Some(tool) = &self.tool else {
+            let programs = self.which.open()?;
+            return if self.measure.stats {
+                stats::watch(&programs, self.measure.duration, self.view.format, output)
+            } else {
+                self.view.show_loaded(&programs, output)
+            };
+        };
+        let tool = tool.tool();
         let target = tool.options().target()?;
         let mut subject = Subject::of(tool, &target)?;
         subject.only(&self.view.program)?;

@@ -1,9 +1,12 @@
 //! The listing for people.
 
-use bpfkit_asm::{Helper, Insn};
+use bpfkit_asm::{Helper, Insn, Source};
 
 use super::listing::{Listing, MapUse, Row};
+use super::loaded::Loaded;
+use super::machine::Machine;
 use crate::Error;
+use crate::escape::Quoted;
 use crate::output::Output;
 
 /// Prints a program.
@@ -15,20 +18,30 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
     let slots = listing.slots();
     let plural = if slots == 1 { "" } else { "s" };
     output.line(&format!("// {name}: {attach}; type {kind}, licence {license}, {slots} slot{plural}"))?;
-    for MapUse { name, kind, key_size, value_size, max_entries } in &listing.maps {
-        let most = if *max_entries == 0 { "one for each CPU".to_owned() } else { format!("at most {max_entries}") };
-        output.line(&format!("// map {name}: {kind}, key {key_size} bytes, value {value_size} bytes, {most}"))?;
+    for line in listing.loaded.iter().flat_map(Loaded::lines) {
+        output.line(&format!("// {line}"))?;
     }
+    for MapUse { name, id, kind, key_size, value_size, max_entries } in &listing.maps {
+        let id = id.map_or(String::new(), |id| format!(" (id {id})"));
+        let most = if *max_entries == 0 { "one for each CPU".to_owned() } else { format!("at most {max_entries}") };
+        output.line(&format!("// map {name}{id}: {kind}, key {key_size} bytes, value {value_size} bytes, {most}"))?;
+    }
+    let mut last = None;
     for row in &listing.rows {
         if let Some(function) = listing.function_at(row.slot) {
-            output.line(&format!("{}:", function.name))?;
+            output.line(&format!("{}:", function.prototype.as_ref().unwrap_or(&function.name)))?;
+            last = None;
         }
         for label in &row.labels {
             output.line(&format!("  {label}:"))?;
         }
-        output.line(&line(row))?;
+        output.line(&line(row, last))?;
+        last = row.source.as_ref();
         if let Some(second) = row.second {
             output.line(&format!("{:>6}: {}", row.slot + 1, hex(second)))?;
+        }
+        for Machine { offset, bytes, text } in &row.machine {
+            output.line(&format!("{offset:>24x}: {bytes:<22} {text}"))?;
         }
         for line in row.explanation.iter().flat_map(|words| wrapped(words)) {
             output.line(&line)?;
@@ -37,12 +50,12 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
     output.line("")
 }
 
-/// An instruction: its slot, bytes, notation, the line of Rust, and what filled its hole.
-fn line(row: &Row) -> String {
+/// An instruction: its slot, bytes, notation, the line of source unless it is the `last` one too, and what filled its hole.
+fn line(row: &Row, last: Option<&Source>) -> String {
     let mut line = format!("{:>6}: {}  {:<52}", row.slot, hex(row.insn), row.text);
-    if let Some(source) = &row.source {
+    if let Some(source) = row.source.as_ref().filter(|source| Some(*source) != last) {
         let file = source.file.rsplit('/').next().unwrap_or_default();
-        line.push_str(&format!(" ; {file}:{}  {}", source.line, source.text));
+        line.push_str(&format!(" ; {}:{}  {}", Quoted(file), source.line, Quoted(source.text.trim())));
     }
     if let Some(filled) = &row.filled {
         line.push_str(&format!("  [{filled}]"));

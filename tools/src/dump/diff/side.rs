@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::Error;
 use crate::cli::{Cli, Command, ToolCommand};
-use crate::dump::Subject;
+use crate::dump::{self, Subject};
 
 /// One side of a difference: a tool as the command line and the side together have it.
 #[derive(Clone, Debug)]
@@ -78,12 +78,16 @@ impl Side {
         }
         line.extend(parts.flags.split_whitespace().map(OsString::from));
         match Cli::try_parse_from(line)?.command {
-            Command::Dump(args) => Ok(Self {
-                words: words.to_owned(),
-                flags: parts.flags.to_owned(),
-                is_other_kernel: parts.kernel.is_some() || parts.btf.is_some(),
-                tool: args.tool,
-            }),
+            Command::Dump(args) => {
+                let dump::Args { tool, .. } = args;
+                let none = || refuse("a difference is one of a tool's programs, and no tool is named".to_owned());
+                Ok(Self {
+                    words: words.to_owned(),
+                    flags: parts.flags.to_owned(),
+                    is_other_kernel: parts.kernel.is_some() || parts.btf.is_some(),
+                    tool: tool.ok_or_else(none)?,
+                })
+            }
             _ => Err(refuse("it changes the command".to_owned())),
         }
     }

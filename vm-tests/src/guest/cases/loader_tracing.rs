@@ -270,7 +270,7 @@ fn watched(ctx: &Ctx, numbers: bool, word: u32) -> Result<(), Failure> {
     ensure!(filled.contains(&format!("ctx.ret at {}", word * 8)), "{filled:?}");
     let mut entry = Probe::load_onto(&target, entry, measuring.prog())?;
     let mut exit = Probe::load_onto(&target, exit, measuring.prog())?;
-    if let Some(insns) = exit.prog().xlated()? {
+    if let Ok(insns) = exit.prog().xlated()? {
         let load = format!("r1 = *(u64 *)(r6 +{})", word * 8);
         let insns: Vec<String> = insns.iter().map(ToString::to_string).collect();
         ensure!(insns.iter().any(|insn| insn.ends_with(&load)), "no {load} in {insns:#?}");
