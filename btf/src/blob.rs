@@ -219,7 +219,7 @@ impl Btf {
 
     /// Every type, without those of the base.
     pub fn types(&self) -> impl Iterator<Item = Type<'_>> {
-        (self.0.first_id..self.end()).filter_map(|id| self.ty(TypeId(id)).ok())
+        (self.0.first_id..self.end()).filter_map(|id| self.get(TypeId(id)))
     }
 
     /// A type by its number; 0 is `void`.
@@ -227,21 +227,30 @@ impl Btf {
     /// # Errors
     /// When there is no such type.
     pub fn ty(&self, id: TypeId) -> Result<Type<'_>, Error> {
+        // An error is made only where there is one: types are looked up by the million.
+        match self.get(id) {
+            Some(ty) => Ok(ty),
+            None => Err(Error::NoId(id.0)),
+        }
+    }
+
+    /// A type by its number, if there is one.
+    fn get(&self, id: TypeId) -> Option<Type<'_>> {
         if id.0 < self.0.first_id {
             return match &self.0.base {
-                Some(base) => base.ty(id),
-                None => Ok(Type { btf: self, id, name_off: 0, info: 0, size: 0, tail: &[] }),
+                Some(base) => base.get(id),
+                None => Some(Type { btf: self, id, name_off: 0, info: 0, size: 0, tail: &[] }),
             };
         }
-        let index = usize::try_from(id.0 - self.0.first_id).unwrap_or(usize::MAX);
+        let index = usize::try_from(id.0 - self.0.first_id).ok()?;
         let at = |index: usize| self.0.offsets.get(index).and_then(|&at| usize::try_from(at).ok());
-        let start = at(index).ok_or(Error::NoId(id.0))?;
         // What is after the last type belongs to other sections; decoding stops at the number of elements.
-        let end = at(index + 1).unwrap_or(self.as_bytes().len());
-        let bytes = self.as_bytes().get(start..end).ok_or(Error::NoId(id.0))?;
-        let reader = Reader { bytes, big_endian: self.0.big_endian };
-        let word = |index: usize| reader.u32(index * 4).ok_or(Error::NoId(id.0));
-        Ok(Type { btf: self, id, name_off: word(0)?, info: word(1)?, size: word(2)?, tail: &bytes[12..] })
+        let blob = self.as_bytes();
+        let bytes = blob.get(at(index)?..at(index + 1).unwrap_or(blob.len()))?;
+        let (&[a, b, c, d, e, f, g, h, i, j, k, l], tail) = bytes.split_first_chunk::<12>()?;
+        let words = [[a, b, c, d], [e, f, g, h], [i, j, k, l]];
+        let [name_off, info, size] = words.map(if self.0.big_endian { u32::from_be_bytes } else { u32::from_le_bytes });
+        Some(Type { btf: self, id, name_off, info, size, tail })
     }
 
     /// A word of a type's tail.
@@ -268,6 +277,19 @@ impl Btf {
     /// The string at an offset of the string section, as a program's source lines refer to them; none where none begins.
     pub fn text(&self, offset: u32) -> Option<Cow<'_, str>> {
         self.known_string(offset).map(String::from_utf8_lossy)
+    }
+
+    /// Whether there is a string at an offset that is not empty; without looking for its end.
+    pub(crate) fn begins_string(&self, offset: u32) -> bool {
+        match offset.checked_sub(self.0.first_string) {
+            None => self.0.base.as_ref().is_some_and(|base| base.begins_string(offset)),
+            Some(offset) => {
+                let (start, end) = self.0.strings;
+                let at = usize::try_from(offset).ok().and_then(|offset| start.checked_add(offset));
+                let byte = at.filter(|&at| at < end).and_then(|at| self.as_bytes().get(at));
+                byte.is_some_and(|&byte| byte != 0)
+            }
+        }
     }
 
     /// Whether the string at an offset is this one; without looking for its end first.

@@ -149,7 +149,7 @@ impl<'a> Type<'a> {
 
     /// Whether it has a name.
     pub(crate) fn is_named(&self) -> bool {
-        self.name_off != 0 && !self.btf.string(self.name_off).is_empty()
+        self.name_off != 0 && self.btf.begins_string(self.name_off)
     }
 
     pub(crate) fn elements(&self) -> usize {

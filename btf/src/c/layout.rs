@@ -62,14 +62,15 @@ impl Layouts {
         Self { known: Vec::new() }
     }
 
-    /// The layout of a structure or union.
-    pub(super) fn of(&mut self, ty: &Type<'_>) -> Layout {
-        self.within(ty, DEPTH)
-    }
-
-    /// The members of a structure or union, in the order of their places.
-    pub(super) fn slots(&mut self, ty: &Type<'_>) -> Vec<Slot> {
-        self.slots_within(ty, DEPTH)
+    /// The members of a structure or union in the order of their places, and what else there is to its layout.
+    pub(super) fn of(&mut self, ty: &Type<'_>) -> (Layout, Vec<Slot>) {
+        let slots = self.slots_within(ty, DEPTH);
+        let known = usize::try_from(ty.id.0).ok().and_then(|index| self.known.get_mut(index));
+        let layout = match known {
+            Some(known) => *known.get_or_insert_with(|| layout(ty, &slots)),
+            None => layout(ty, &slots),
+        };
+        (layout, slots)
     }
 
     fn within(&mut self, ty: &Type<'_>, depth: usize) -> Layout {
@@ -86,23 +87,7 @@ impl Layouts {
         // What has itself as a member, as only broken types do, finds this.
         self.known[index] = Some(Layout { align: 1, is_packed: false });
         let slots = self.slots_within(ty, depth - 1);
-        let bits = u64::from(ty.size) * 8;
-        let most = slots.iter().map(|slot| slot.align).max().unwrap_or(8);
-        let crosses = |slot: &Slot| match slot.width {
-            Some(width) => slot.start % slot.size + width > slot.size,
-            None => !slot.start.is_multiple_of(slot.align),
-        };
-        let is_packed = bits % most != 0 || slots.iter().any(crosses);
-        let mut align = if is_packed { 1 } else { u32::try_from(most / 8).unwrap_or(1) };
-        if ty.kind() == Kind::UNION && !is_packed {
-            // Only its alignment makes a union larger than its largest member.
-            let largest = slots.iter().map(Slot::end).max().unwrap_or(0).div_ceil(8);
-            let size = u64::from(ty.size);
-            while largest.next_multiple_of(align.into()) < size && size % (u64::from(align) * 2) == 0 {
-                align *= 2;
-            }
-        }
-        let layout = Layout { align, is_packed };
+        let layout = layout(ty, &slots);
         self.known[index] = Some(layout);
         layout
     }
@@ -152,4 +137,25 @@ impl Layouts {
         }
         1
     }
+}
+
+/// What the members of a structure or union make of its layout.
+fn layout(ty: &Type<'_>, slots: &[Slot]) -> Layout {
+    let bits = u64::from(ty.size) * 8;
+    let most = slots.iter().map(|slot| slot.align).max().unwrap_or(8);
+    let crosses = |slot: &Slot| match slot.width {
+        Some(width) => slot.start % slot.size + width > slot.size,
+        None => !slot.start.is_multiple_of(slot.align),
+    };
+    let is_packed = bits % most != 0 || slots.iter().any(crosses);
+    let mut align = if is_packed { 1 } else { u32::try_from(most / 8).unwrap_or(1) };
+    if ty.kind() == Kind::UNION && !is_packed {
+        // Only its alignment makes a union larger than its largest member.
+        let largest = slots.iter().map(Slot::end).max().unwrap_or(0).div_ceil(8);
+        let size = u64::from(ty.size);
+        while largest.next_multiple_of(align.into()) < size && size % (u64::from(align) * 2) == 0 {
+            align *= 2;
+        }
+    }
+    Layout { align, is_packed }
 }

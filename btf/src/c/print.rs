@@ -131,8 +131,7 @@ impl<'a> Printer<'a> {
         };
         let inner = Place { indent: place.indent + 1, ..inner };
         self.text(" {\n");
-        let layout = self.layouts.of(ty);
-        let slots = self.layouts.slots(ty);
+        let (layout, slots) = self.layouts.of(ty);
         let is_union = ty.kind() == Kind::UNION;
         // An unnamed bit field of a smaller type than this does not change where the structure may be.
         let unit = if layout.is_packed { 64 } else { u64::from(layout.align.min(8)) * 8 };

@@ -140,6 +140,15 @@ struct Bits {
 /// Where a name is in a list.
 type Places<'a> = BTreeMap<&'a str, usize>;
 
+/// Where each name is; one by one, as collecting them would bring along another sort.
+fn places(names: Vec<&str>) -> Places<'_> {
+    let mut places = Places::new();
+    for (index, name) in names.into_iter().enumerate() {
+        places.insert(name, index);
+    }
+    places
+}
+
 /// A type that has a name, and what is in it.
 type Named<'a> = (Class, String, u64, Type<'a>);
 
@@ -270,8 +279,8 @@ fn members(before: Type<'_>, after: Type<'_>, old: &mut Side<'_>, new: &mut Side
         type_name: Header::declaration(btf, member.ty, "").split('{').next().unwrap_or_default().trim_end().to_owned(),
     };
     let (was, is) = (before.flat_members(), after.flat_members());
-    let known: Places<'_> = was.iter().map(|member| &*member.path).zip(0..).collect();
-    let kept: Places<'_> = is.iter().map(|member| &*member.path).zip(0..).collect();
+    let known = places(was.iter().map(|member| &*member.path).collect());
+    let kept = places(is.iter().map(|member| &*member.path).collect());
     let mut parts = Vec::new();
     for member in was.iter().filter(|member| !kept.contains_key(&*member.path)) {
         let (name, old) = (member.path.clone(), Some(place(old.btf, member)));
@@ -309,8 +318,8 @@ fn same_place(one: &Place, other: &Place) -> bool {
 fn values(before: Type<'_>, after: Type<'_>) -> Vec<Part> {
     let list = |ty: Type<'_>| ty.values().map(|(name, value)| (name.into_owned(), value)).collect::<Vec<_>>();
     let (was, is) = (list(before), list(after));
-    let known: Places<'_> = was.iter().map(|(name, _)| &**name).zip(0..).collect();
-    let kept: Places<'_> = is.iter().map(|(name, _)| &**name).zip(0..).collect();
+    let known = places(was.iter().map(|(name, _)| &**name).collect());
+    let kept = places(is.iter().map(|(name, _)| &**name).collect());
     let gone = was.iter().filter(|(name, _)| !kept.contains_key(&**name)).map(|(name, value)| Part {
         change: Change::Removed,
         name: name.clone(),
