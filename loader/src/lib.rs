@@ -43,7 +43,7 @@ mod trace_pipe;
 mod tracefs;
 mod types;
 pub mod usdt;
-mod verifier;
+pub mod verifier;
 
 pub use answer::Answer;
 pub use check::{Violation, needs};

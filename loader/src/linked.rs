@@ -13,13 +13,15 @@ use crate::map::{Maps, with_memlock};
 use crate::prog::{Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
-use crate::verifier::Rejection;
+use crate::verifier::{Rejection, Verdict};
 use crate::{Error, ctx, kernel};
 
 /// How much room the verifier is given for its log at first.
 const LOG_FIRST: usize = 64 << 10;
 /// The most that every kernel takes, `UINT_MAX >> 8`: before Linux 5.2 a byte more is EINVAL, and no log at all.
 const LOG_MOST: usize = (16 << 20) - 1;
+/// The most that is asked for to explain a rejection: what does not fit is explained without what the verifier knew.
+const LOG_DETAIL: usize = 4 << 20;
 
 /// A program for one kernel; only the numbers of its maps are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,20 +245,33 @@ impl Linked {
         self.insns.iter().filter_map(|insn| insn.helper()).any(|helper| READS.contains(&helper))
     }
 
-    /// What the verifier says of the program as it walks it, instruction by instruction.
+    /// What the verifier finds out about the program, instruction by instruction. Nothing is attached, and nothing stays.
     ///
     /// # Errors
-    /// A map that is not there, want of privilege.
-    pub fn verifier_log(&self, target: &Target, maps: &Maps) -> Result<String, Error> {
+    /// A map that is not there, want of privilege. That the program is refused is none: the verdict tells it.
+    pub fn walk(&self, target: &Target, maps: &Maps) -> Result<Verdict, Error> {
+        if let Some(func) = self.spec.attach.onto() {
+            let (name, program) = (func.program.clone(), self.spec.name.clone());
+            return Err(Error::Unknown { what: "the loaded program", name, program });
+        }
+        self.walk_at(target, maps, None).map_err(|error| self.spec.lacking(target, error))
+    }
+
+    /// The same, for a function of the program `onto` where there is one.
+    pub(crate) fn walk_at(&self, target: &Target, maps: &Maps, onto: Option<BorrowedFd<'_>>) -> Result<Verdict, Error> {
         let bytes = self.bytes(maps)?;
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
-        let plain = ProgInput { insns: &bytes, license: &license, ..Default::default() };
-        let types = if self.needs_types(target) { self.types(target) } else { None };
+        let plain = ProgInput { insns: &bytes, license: &license, attach_prog: onto, ..Default::default() };
+        // Source lines are not asked for: ours are at hand, and old kernels have none.
+        let types = if self.needs_types(target) || onto.is_some() { self.types(target) } else { None };
         let input = types.as_ref().map_or(plain, |types| types.add_to(plain));
-        let (log, result) = Self::ask(ProgLoad { log_level: 2, ..self.attributes() }, input);
+        let (log, result) = Self::ask(ProgLoad { log_level: Self::EVERY_STATE, ..self.attributes() }, input, LOG_MOST);
         match result {
-            Err(error) if log.is_empty() => Err(Error::privileged("cannot ask the verifier", error)),
-            _ => Ok(log),
+            Err(error) if log.trim().is_empty() => {
+                let what = format!("cannot ask the verifier about the program `{}`", self.spec.name);
+                Err(Error::privileged(what, error))
+            }
+            result => Ok(Verdict::new(self.clone(), log, result.err())),
         }
     }
 
@@ -283,15 +298,18 @@ impl Linked {
         }
     }
 
-    /// Loads with a log that grows until it is whole; what was loaded goes at once.
-    fn ask(attributes: ProgLoad, input: ProgInput<'_>) -> (String, std::io::Result<()>) {
+    /// BPF_LOG_LEVEL2, and BPF_LOG_STATS (Linux 5.2) for the stack that each function takes. Before that any level above 1 is the same.
+    const EVERY_STATE: u32 = 2 | 4;
+
+    /// Loads with a log that grows until it is whole, or up to `most`; what was loaded goes at once.
+    fn ask(attributes: ProgLoad, input: ProgInput<'_>, most: usize) -> (String, std::io::Result<()>) {
         let mut size = LOG_FIRST;
         loop {
             let mut log = vec![0; size];
             let result = bpf::prog_load(attributes, input, &mut log).map(drop);
             let is_cut = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOSPC);
-            if size < LOG_MOST && result.as_ref().is_err_and(is_cut) {
-                size = (size * 4).min(LOG_MOST);
+            if size < most && result.as_ref().is_err_and(is_cut) {
+                size = (size * 4).min(most);
                 continue;
             }
             let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
@@ -301,12 +319,13 @@ impl Linked {
 
     /// Asks the verifier again, and has it say why.
     fn rejected(&self, attributes: ProgLoad, input: ProgInput<'_>, error: std::io::Error) -> Error {
-        let (log, _) = Self::ask(ProgLoad { log_level: 1, ..attributes }, input);
+        let (log, _) = Self::ask(ProgLoad { log_level: 1, ..attributes }, input, LOG_MOST);
         if log.trim().is_empty() {
             let what = format!("cannot load the program `{}`, {}", self.spec.name, self.spec.attach);
             return Error::privileged(what, error);
         }
-        Error::Rejected(Box::new(Rejection::new(self, error, log)))
+        let detail = || Some(Self::ask(ProgLoad { log_level: Self::EVERY_STATE, ..attributes }, input, LOG_DETAIL).0);
+        Error::Rejected(Box::new(Rejection::new(self, error, log, detail)))
     }
 
     /// Whether the kernel must be told the functions' types: it refuses a function's address without them, and a program that

@@ -18,6 +18,7 @@ use crate::loaded::{LoadedProg, ProgInfo, Shown};
 use crate::map::Maps;
 use crate::sys::bpf;
 use crate::target::Target;
+use crate::verifier::Verdict;
 use crate::{Error, attach};
 
 /// Where a program is attached.
@@ -310,14 +311,26 @@ impl ProgSpec {
     /// # Errors
     /// As [`ProgSpec::load`]; a program that has no types, or no such function.
     pub fn load_onto(&self, target: &Target, maps: &Maps, onto: &Prog) -> Result<Prog, Error> {
+        let loaded = self.link_onto(target, onto).and_then(|linked| linked.load_at(target, maps, Some(onto.as_fd())));
+        loaded.map_err(|error| self.lacking(target, error))
+    }
+
+    /// What the verifier finds out about a program for a function of one that is there already; see [`Linked::walk`].
+    ///
+    /// # Errors
+    /// As [`ProgSpec::load_onto`], but for a refusal.
+    pub fn walk_onto(&self, target: &Target, maps: &Maps, onto: &Prog) -> Result<Verdict, Error> {
+        let walked = self.link_onto(target, onto).and_then(|linked| linked.walk_at(target, maps, Some(onto.as_fd())));
+        walked.map_err(|error| self.lacking(target, error))
+    }
+
+    fn link_onto(&self, target: &Target, onto: &Prog) -> Result<Linked, Error> {
         let func = self.attach.onto().ok_or_else(|| Error::Attach {
             what: self.attach.to_string(),
             tried: vec![(format!("program {}", onto.spec.name), "this belongs to no function of another".to_owned())],
         })?;
-        let place = Place::find(func, &self.attach, onto);
-        let linked = place.and_then(|place| Linked::new(self, target, Some(&place)));
-        let loaded = linked.and_then(|linked| linked.load_at(target, maps, Some(onto.as_fd())));
-        loaded.map_err(|error| self.lacking(target, error))
+        let place = Place::find(func, &self.attach, onto)?;
+        Linked::new(self, target, Some(&place))
     }
 
     /// What is missing from a kernel that refuses all programs of this kind says more than the refusal of one.
