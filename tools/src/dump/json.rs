@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::listing::{Listing, MapUse, Row};
 use super::loaded::Loaded;
 use super::machine::Machine;
+use super::verifier::{Known, Opinion};
 use crate::Error;
 use crate::output::Output;
 
@@ -21,6 +22,7 @@ struct Program<'a> {
     maps: &'a [MapUse],
     #[serde(skip_serializing_if = "Option::is_none")]
     loaded: Option<&'a Loaded>,
+    verifier: Option<&'a Opinion>,
     instructions: Vec<Instruction<'a>>,
 }
 
@@ -53,6 +55,8 @@ struct Instruction<'a> {
     filled: Option<Hole<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     machine: &'a [Machine],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifier: Option<&'a Known>,
 }
 
 #[derive(Serialize)]
@@ -99,6 +103,7 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         slots: listing.slots(),
         maps: &listing.maps,
         loaded: listing.loaded.as_ref(),
+        verifier: listing.opinion.as_ref(),
         instructions: listing.rows.iter().map(|row| instruction(listing, row)).collect(),
     })
 }
@@ -124,6 +129,7 @@ fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
         explain: row.explanation.as_deref(),
         filled: row.filled.as_ref().and_then(hole),
         machine: &row.machine,
+        verifier: row.known.as_ref(),
     }
 }
 

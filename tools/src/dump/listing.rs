@@ -5,6 +5,7 @@ use bpfkit_loader::{Filled, Linked, MapSpec};
 
 use super::loaded::Loaded;
 use super::machine::Machine;
+use super::verifier::{Known, Opinion};
 
 /// A program, row by row.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Listing {
     pub rows: Vec<Row>,
     /// What is known of it because it is loaded.
     pub loaded: Option<Loaded>,
+    /// What the verifier says of it, where that was asked for.
+    pub opinion: Option<Opinion>,
 }
 
 /// A function of a program.
@@ -84,6 +87,8 @@ pub struct Row {
     pub explanation: Option<String>,
     /// The machine code that it became, as far as it was asked for and can be told.
     pub machine: Vec<Machine>,
+    /// What the verifier knows there, where that was asked for.
+    pub known: Option<Known>,
 }
 
 impl Listing {
@@ -109,6 +114,7 @@ impl Listing {
                 helper: listed.insn.helper(),
                 explanation: None,
                 machine: Vec::new(),
+                known: None,
             }
         });
         let kind = spec.attach.prog_type();
@@ -126,6 +132,7 @@ impl Listing {
             maps: maps.iter().filter(used).map(MapUse::of).collect(),
             rows: rows.collect(),
             loaded: None,
+            opinion: None,
         }
     }
 

@@ -220,6 +220,7 @@ impl Listing {
                 helper: code.function(slot).and_then(Helper::from_name),
                 explanation: None,
                 machine: Vec::new(),
+                known: None,
             }
         });
         let name = if code.name.is_empty() { format!("id:{}", info.id) } else { code.name.clone() };
@@ -232,6 +233,7 @@ impl Listing {
             maps: code.maps.iter().map(MapUse::loaded).collect(),
             rows: rows.collect(),
             loaded: Some(Loaded::of(code)),
+            opinion: None,
         }
     }
 }

@@ -20,8 +20,10 @@ mod json;
 mod listing;
 mod loaded;
 mod machine;
+mod states;
 mod stats;
 mod text;
+pub mod verifier;
 mod x86;
 
 use std::fs::File;
@@ -86,6 +88,12 @@ pub struct View {
     /// Show the machine code too; a tool's programs are loaded for that, and run nowhere (root)
     #[arg(long, global = true)]
     pub jited: bool,
+    /// Ask the running kernel's verifier what it knows at each instruction; needs root, and attaches nothing
+    #[arg(long, global = true)]
+    pub verifier: bool,
+    /// With --verifier: show all registers and the stack, not only what the instruction reads and changes
+    #[arg(long, global = true, requires = "verifier")]
+    pub full: bool,
 }
 
 /// The form of the output.
@@ -115,6 +123,8 @@ pub struct Subject<'a> {
     pub programs: Vec<Linked>,
     /// The maps that they use.
     pub maps: Vec<MapSpec>,
+    /// All programs of the tool: one that is shown may belong to a function of another.
+    all: Vec<Linked>,
 }
 
 impl<'a> Subject<'a> {
@@ -124,9 +134,9 @@ impl<'a> Subject<'a> {
     /// As [`Tool::programs`]; what the target does not know, such as a member of a structure.
     pub fn of(tool: &dyn Tool, target: &'a Target) -> Result<Self, Error> {
         let programs = tool.programs(target)?;
-        let programs = programs.iter().map(|program| program.link(target)).collect::<Result<_, _>>()?;
+        let programs = programs.iter().map(|program| program.link(target)).collect::<Result<Vec<_>, _>>()?;
         let maps = tool.maps(target)?;
-        Ok(Self { target, programs, maps })
+        Ok(Self { target, all: programs.clone(), programs, maps })
     }
 
     /// Leaves those that are named, or all if none is.
@@ -241,8 +251,10 @@ impl View {
 
     /// The programs row by row, with what the options add to each row.
     fn listings(&self, subject: &Subject<'_>) -> Result<Vec<Listing>, Error> {
-        let mut listings: Vec<Listing> =
-            subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect();
+        let mut listings: Vec<Listing> = match self.verifier {
+            true => verifier::ask(subject, self.full)?,
+            false => subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect(),
+        };
         for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| self.explain) {
             explain::explain(listing, &Place::of(&program.spec().attach, subject.target));
         }
@@ -266,16 +278,24 @@ impl View {
             Format::Dot => listings.iter().try_for_each(|listing| dot::print(listing, output))?,
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
-        output.flush()
+        output.flush()?;
+        verifier::refusals(&listings)
     }
 }
 
 impl Question for Args {
     fn answer(&self, output: &mut Output) -> Result<(), Error> {
         if !self.sides.is_empty() {
+            if self.view.verifier {
+                return Err(Error::Request("--verifier asks one kernel, and does not go with --diff".to_owned()));
+            }
             return self.view.write(false, output, |output| diff::show(&self.view, &self.sides, output));
         }
         let Some(tool) = &self.tool else {
+            if self.view.verifier {
+                let why = "--verifier loads a tool's programs; what is loaded already shows no verifier any more";
+                return Err(Error::Request(why.to_owned()));
+            }
             let programs = self.which.open()?;
             return if self.measure.stats {
                 stats::watch(&programs, self.measure.duration, self.view.format, output)
@@ -284,6 +304,9 @@ impl Question for Args {
             };
         };
         let tool = tool.tool();
+        if self.view.verifier {
+            verifier::check(self.view.format, tool.options())?;
+        }
         let target = tool.options().target()?;
         let mut subject = Subject::of(tool, &target)?;
         subject.only(&self.view.program)?;

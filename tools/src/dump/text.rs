@@ -5,6 +5,7 @@ use bpfkit_asm::{Helper, Insn, Source};
 use super::listing::{Listing, MapUse, Row};
 use super::loaded::Loaded;
 use super::machine::Machine;
+use super::states;
 use crate::Error;
 use crate::escape::Quoted;
 use crate::output::Output;
@@ -26,6 +27,12 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         let most = if *max_entries == 0 { "one for each CPU".to_owned() } else { format!("at most {max_entries}") };
         output.line(&format!("// map {name}{id}: {kind}, key {key_size} bytes, value {value_size} bytes, {most}"))?;
     }
+    if let Some(opinion) = &listing.opinion {
+        states::header(opinion, output)?;
+        if !opinion.path.is_empty() {
+            return states::path(listing, opinion, output);
+        }
+    }
     let mut last = None;
     for row in &listing.rows {
         if let Some(function) = listing.function_at(row.slot) {
@@ -46,12 +53,15 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         for line in row.explanation.iter().flat_map(|words| wrapped(words)) {
             output.line(&line)?;
         }
+        if let Some(known) = &row.known {
+            states::known(known, output)?;
+        }
     }
     output.line("")
 }
 
 /// An instruction: its slot, bytes, notation, the line of source unless it is the `last` one too, and what filled its hole.
-fn line(row: &Row, last: Option<&Source>) -> String {
+pub(super) fn line(row: &Row, last: Option<&Source>) -> String {
     let mut line = format!("{:>6}: {}  {:<52}", row.slot, hex(row.insn), row.text);
     if let Some(source) = row.source.as_ref().filter(|source| Some(*source) != last) {
         let file = source.file.rsplit('/').next().unwrap_or_default();
