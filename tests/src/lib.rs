@@ -6,3 +6,4 @@ pub mod forms;
 pub mod objects;
 pub mod programs;
 pub mod prototypes;
+pub mod verifier;
