@@ -22,6 +22,7 @@ mod settings;
 mod skbrecv;
 mod tcpconnect;
 pub(super) mod usdt;
+mod verifier;
 mod writehist;
 
 use super::case::{Boot, Case};
@@ -48,6 +49,7 @@ const AREAS: &[&[Case]] = &[
     icmpecho::CASES,
     skbrecv::CASES,
     writehist::CASES,
+    verifier::CASES,
     gethostlatency::CASES,
 ];
 
