@@ -1,5 +1,6 @@
 //! What the running kernel's verifier knows at each instruction, beside it; of a program that it refuses, the path on which it did.
 
+use bpfkit_asm::Helper;
 use bpfkit_loader::verifier::{Cell, Diagnosis, Join, Place, State, Step, Verdict, Walk, loads, reads, writes};
 use bpfkit_loader::{MapSpec, Maps, Prog};
 use serde::Serialize;
@@ -331,9 +332,21 @@ impl Fact {
 
 /// What an instruction reads: registers, and the slot of the stack that it loads. R10 is the same everywhere.
 fn read(step: &Step, row: &Row) -> Vec<Place> {
-    let mut places: Vec<Place> = reads(row.insn).into_iter().filter(|&reg| reg < 10).map(Place::Reg).collect();
+    let is_read = |reg: &u8| *reg < 10 && row.helper.is_none_or(|helper| *reg <= arguments(helper));
+    let mut places: Vec<Place> = reads(row.insn).into_iter().filter(is_read).map(Place::Reg).collect();
     places.extend(step.before.as_ref().and_then(|before| loads(row.insn, before)));
     places
+}
+
+/// How many arguments a helper takes at most: as many as its prototype has, which ends in `...` for one that takes any number.
+fn arguments(helper: Helper) -> u8 {
+    const MOST: u8 = 5;
+    let Some(prototype) = helper.prototype().filter(|prototype| !prototype.contains("...")) else { return MOST };
+    let inner = prototype.split_once('(').map_or("", |(_, inner)| inner.trim_end_matches([')', ';']));
+    if inner.is_empty() || inner == "void" {
+        return 0;
+    }
+    u8::try_from(inner.split(',').count()).unwrap_or(MOST)
 }
 
 /// What an instruction writes, even if it leaves what was there, and what is known of other places through it.
@@ -345,4 +358,23 @@ fn changed(step: &Step, row: &Row) -> Vec<Place> {
     };
     places.extend(step.before.as_ref().and_then(|before| writes(row.insn, before)));
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_reads_the_arguments_of_its_helper() {
+        let of = [
+            (Helper::KTIME_GET_NS, 0),
+            (Helper::MAP_LOOKUP_ELEM, 2),
+            (Helper::PERF_EVENT_OUTPUT, 5),
+            (Helper::TRACE_PRINTK, 5),
+            (Helper(9999), 5),
+        ];
+        for (helper, count) in of {
+            assert_eq!(arguments(helper), count, "{helper}");
+        }
+    }
 }
