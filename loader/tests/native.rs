@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 
 use bpfkit_asm::{Asm, Helper, Version, bpf};
 use bpfkit_btf::Btf;
+use bpfkit_loader::verifier::Place;
 use bpfkit_loader::{
     Answer, Attach, Error, Feature, Known, Map, MapSpec, MapType, Maps, Prog, ProgSpec, ProgType, Target, UpdateMode,
     load_btf,
@@ -40,6 +41,7 @@ const TESTS: &[Test] = &[
     ("types_out_of_dwarf_are_taken_by_the_kernel", dwarf),
     ("nothing_stays_open_whether_it_worked_or_not", descriptors),
     ("a_refusal_for_want_of_privilege_says_what_is_missing", unprivileged),
+    ("the_verifier_says_what_it_knows_and_why_it_refuses", verifier),
 ];
 
 /// Makes this binary a process without privilege that loads a program and prints what came of it.
@@ -348,5 +350,39 @@ fn unprivileged() -> Result<(), Skip> {
     if !matches!(level.trim(), "" | "0") {
         assert!(said.contains("kernel.unprivileged_bpf_disabled"), "{said}");
     }
+    Ok(())
+}
+
+fn verifier() -> Result<(), Skip> {
+    let target = Target::running().unwrap();
+    let walk = |code: Asm| {
+        let spec = ProgSpec::new("walked", Attach::None, code).unwrap();
+        spec.link(&target).unwrap().walk(&target, &Maps::new())
+    };
+    let taken = bpf! {
+        r6 = r1;
+        call bpf_get_prandom_u32;
+        r0 &= 7;
+        exit;
+    };
+    let verdict = match walk(taken) {
+        Err(error) if error.is_permission() => return Err(Skip(error.to_string())),
+        result => result.unwrap(),
+    };
+    assert!(verdict.refused.is_none(), "{}", verdict.log);
+    let result = verdict.walk.before(3).unwrap().places[&Place::Reg(0)].first.in_words();
+    assert_eq!(result, "a number from 0 to 7", "{}", verdict.log);
+
+    let refused = bpf! {
+        r6 = 5;
+        r7 = r6;
+        r0 = *(u64 *)(r7 + 0);
+        exit;
+    };
+    let verdict = walk(refused).unwrap();
+    assert_eq!(verdict.refused.map(|error| error.raw_os_error()), Some(Some(libc::EACCES)), "{}", verdict.log);
+    let diagnosis = verdict.diagnosis.unwrap_or_else(|| panic!("{}", verdict.log));
+    assert_eq!((diagnosis.slot, diagnosis.place), (Some(2), Some(Place::Reg(7))));
+    assert_eq!(diagnosis.path.iter().map(|cause| cause.slot).collect::<Vec<_>>(), [0, 1], "{diagnosis}");
     Ok(())
 }

@@ -2,12 +2,16 @@
 //! `examples/verifier_logs.rs`); those of 4.18 and 5.4 stand here, after `print_verifier_state` of these versions.
 
 use std::fs;
+use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 
+use bpfkit::Output;
+use bpfkit::dump::{print_text, verifier};
 use bpfkit_asm::{Version, list};
-use bpfkit_loader::verifier::{Diagnosis, PathEnd, Place, Value, Walk};
+use bpfkit_loader::verifier::{Diagnosis, PathEnd, Place, Value, Verdict, Walk};
 use bpfkit_loader::{Linked, ProgSpec, Target};
-use bpfkit_tests::verifier::{Refused, accepted, logs, refused};
+use bpfkit_tests::programs::{check_refused, printed};
+use bpfkit_tests::verifier::{Refused, accepted, logs, map, refused};
 
 const KERNELS: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "7.2", "7.3-rc"];
 
@@ -440,4 +444,80 @@ fn the_time_grows_with_the_length_alone() {
         assert!((steps * 7..=steps * 9).contains(&more), "{steps} and {more}");
         assert!(long < short * 40 + Duration::from_secs(1), "{kernel}: {short:?} for 256 KB, {long:?} for 2 MB");
     }
+}
+
+/// The listing of a program with what a kernel says of it.
+fn listing(kernel: &str, spec: &ProgSpec, refused: bool, full: bool) -> String {
+    let error = refused.then(|| std::io::Error::from_raw_os_error(13));
+    let verdict = Verdict::new(linked(spec), log(kernel, &spec.name), error);
+    let listing = verifier::annotated(&verdict, &[map()], full);
+    let mut file = tempfile::tempfile().unwrap();
+    let mut output = Output::file(file.try_clone().unwrap());
+    print_text(&listing, &mut output).unwrap();
+    output.flush().unwrap();
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).unwrap();
+    text
+}
+
+/// What follows an instruction in a listing.
+fn under<'a>(text: &'a str, insn: &str) -> Vec<&'a str> {
+    let lines = text.lines().skip_while(|line| !line.contains(insn)).skip(1);
+    lines.take_while(|line| line.starts_with("        ")).map(str::trim).collect()
+}
+
+#[test]
+fn a_listing_shows_what_each_instruction_reads_and_changes() {
+    let programs = accepted();
+    for kernel in KERNELS {
+        let text = listing(kernel, &programs[0], false, false);
+        assert!(text.lines().any(|line| line.starts_with("// the verifier takes it: 2")), "{kernel}: {text}");
+        let read = ["| R1: a number from 0 to 100", "> R1: a number from 5 to 100"];
+        let shown = under(&text, "if r1 s< 0x5 goto");
+        // What nobody reads any more is not known after it.
+        assert!(shown == read || kernel.starts_with('7') && shown[0] == read[0], "{kernel}: {shown:?}");
+        assert_eq!(under(&text, "(07) r2 += -4")[1], "> R2: a pointer 4 bytes below the top of the stack frame");
+        let looped = listing(kernel, &programs[2], false, false);
+        let added = ["| 4 visits", "| R1: the number 0; or the number 1; or the number 2; or the number 3"];
+        assert_eq!(under(&looped, "(07) r1 += 1")[..2], added, "{kernel}");
+        let full = listing(kernel, &programs[0], false, true);
+        assert_eq!(under(&full, "(bf) r6 = r1"), ["| R1=ctx() R10=fp0", "> R1=ctx() R6=ctx() R10=fp0"], "{kernel}");
+    }
+}
+
+#[test]
+fn a_refused_program_is_shown_along_the_path_that_was_refused() {
+    for kernel in KERNELS {
+        let refused = refused();
+        let find = |name: &str| &refused.iter().find(|refused| refused.name == name).unwrap().spec;
+        let text = listing(kernel, find("may_be_null"), true, false);
+        let (header, path) = text.split_once("(62) *(u32 *)(r10 -4) = 0").unwrap();
+        assert!(header.contains("// the verifier refuses it (Permission denied (os error 13)): "), "{kernel}: {text}");
+        let words = if kernel == "5.10" || kernel.starts_with('6') {
+            "//   R6 invalid mem access 'map_value_or_null'"
+        } else {
+            "//   R6 invalid mem access"
+        };
+        assert!(header.contains(words) && header.contains("// to do: "), "{kernel}: {header}");
+        assert!(header.contains("//      6: R6 is a copy of R0: a pointer to a value of"), "{kernel}: {header}");
+        let marked: Vec<&str> = path.lines().filter(|line| line.starts_with('>')).collect();
+        assert_eq!(marked.len(), 1, "{kernel}: {path}");
+        assert!(marked[0].starts_with(">    7: 7960000000000000  (79) r0 = *(u64 *)(r6 +0)"), "{kernel}: {marked:?}");
+        assert!(under(path, ">    7")[0].ends_with(", or NULL"), "{kernel}: {path}");
+        // A loop is shown round by round, and what was never reached is not shown.
+        let endless = listing(kernel, find("endless"), true, false);
+        assert!(endless.matches("call bpf_get_prandom_u32").count() >= 3, "{kernel}: {endless}");
+        assert!(!endless.contains("(95) exit"), "{kernel}: {endless}");
+    }
+}
+
+#[test]
+fn the_verifier_is_asked_where_it_runs_and_answers_where_there_is_room() {
+    let error = printed("dump tcpconnect --verifier --kernel 5.4").unwrap_err().to_string();
+    assert!(error.contains("cannot ask that of Linux 5.4"), "{error}");
+    for form in ["c", "raw", "obj", "dot"] {
+        let error = printed(&format!("dump tcpconnect --verifier --format {form}")).unwrap_err().to_string();
+        assert!(error.contains("it takes --format text or json"), "{error}");
+    }
+    check_refused("dump tcpconnect", &[("--full", "--verifier")]);
 }

@@ -47,7 +47,7 @@ const BRANCHES: usize = 8;
 impl Diagnosis {
     /// What a log says about a program that was refused; nothing if neither the kernel nor the table of reasons has an explanation.
     pub fn of(walk: &Walk, insns: &[Insn]) -> Option<Self> {
-        let last = walk.steps.last();
+        let last = walk.last_path().last().and_then(|&step| walk.steps.get(step));
         let found = reasons::find(&walk.words);
         let slot = walk
             .report

@@ -9,6 +9,7 @@ use std::iter::Peekable;
 use std::str::Lines;
 use std::sync::Arc;
 
+use super::diagnosis::named_slot;
 use super::line::{instruction, numbered, target, unglue, written};
 use super::report::Report;
 use super::state::{Place, Printed, State};
@@ -105,6 +106,13 @@ impl<'a> Parser<'a> {
     pub fn run(mut self) -> Walk {
         while let Some(line) = self.lines.next() {
             self.line(line);
+        }
+        // What was refused before anything was printed of it is the next branch, not the path that has come to its end.
+        if let Some(slot) = named_slot(&self.walk.words).filter(|_| self.ended) {
+            let words = std::mem::take(&mut self.walk.words);
+            let from = self.branch_to(slot, None, &Printed::default());
+            self.begin(slot, from, false);
+            self.walk.words = words;
         }
         self.walk
     }

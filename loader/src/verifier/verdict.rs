@@ -25,7 +25,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn new(linked: Linked, log: String, error: Option<io::Error>) -> Self {
+    /// What a log says of a program, as the kernel that runs or another one wrote it; `error` is what the system call said.
+    pub fn new(linked: Linked, log: String, error: Option<io::Error>) -> Self {
         let walk = Walk::parse(&log);
         let is_cut = error.as_ref().is_some_and(|error| error.raw_os_error() == Some(libc::ENOSPC));
         let refused = error.filter(|_| !is_cut);

@@ -167,7 +167,11 @@ impl Walk {
 
     /// The path on which the log ends: for a program that was refused while the verifier walked, how it came to where it gave up.
     pub fn last_path(&self) -> Vec<usize> {
-        self.steps.len().checked_sub(1).map_or(Vec::new(), |last| self.path_to(last))
+        let last = match self.paths.last() {
+            Some(path) if path.steps.is_empty() && path.end == PathEnd::Open => path.from,
+            _ => self.steps.len().checked_sub(1),
+        };
+        last.map_or(Vec::new(), |last| self.path_to(last))
     }
 }
 

@@ -37,6 +37,7 @@ use self::explain::Place;
 pub use self::listing::{Function, Listing, MapUse, Row};
 pub use self::loaded::{Loaded, Measure, Which};
 pub use self::machine::Machine;
+pub use self::text::print as print_text;
 pub use self::x86::{X86, decode};
 use crate::cli::{Question, ToolCommand};
 use crate::output::Output;
