@@ -250,7 +250,7 @@ fn logs_of_4_18_are_understood() {
     assert_eq!((walk.end.processed, walk.end.limit, walk.end.stack.as_slice()), (Some(9), Some(131_072), &[16][..]));
     assert_eq!(walk.words, ["R3 !read_ok"]);
     assert_eq!(walk.after(3).unwrap().places[&Place::Reg(0)].first.in_words(), "a number of 32 bits");
-    assert!(walk.after(3).unwrap().places.get(&Place::Reg(1)).is_none());
+    assert!(!walk.after(3).unwrap().places.contains_key(&Place::Reg(1)));
 }
 
 /// Linux 5.4: marks of use and of precision, and all paths in a log of the first level.
@@ -409,7 +409,7 @@ fn strange_logs_do_no_harm() {
         let from = next(lines.len());
         let mut bytes = lines[from..(from + 40).min(lines.len())].join("\n").into_bytes();
         for _ in 0..next(20) {
-            bytes.push(b'\n');
+            bytes.extend(b"\n0: ");
             let at = next(bytes.len());
             match next(4) {
                 0 => bytes[at] = b"0123456789:=;(_)-fpRr \n{}|"[next(26)],

@@ -572,8 +572,7 @@ pub(super) fn captures<'a>(pattern: &str, message: &'a str) -> Option<Vec<&'a st
     let mut parts = pattern.split("{}");
     let mut rest = message.strip_prefix(parts.next()?)?;
     let mut found = Vec::new();
-    let mut parts = parts.peekable();
-    while let Some(part) = parts.next() {
+    for part in parts {
         let end = if part.is_empty() {
             // What differs and stands last is a word.
             rest.find([' ', ',']).unwrap_or(rest.len())

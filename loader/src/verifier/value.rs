@@ -240,23 +240,9 @@ impl Value {
         let mut is_limited = false;
         for attribute in split_attributes(inner) {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
-            let parsed = match key {
-                "id" => self.set_id(value),
-                "ref_obj_id" | "ref_id" => value.parse().ok().map(|id| self.ref_id = id),
-                "off" => number(value, false).map(|offset| {
-                    self.offset = offset.cast_signed();
-                    // Only before Linux 6.8 is an offset of 0 printed, and there the next number is hexadecimal without a prefix.
-                    hexadecimal = !value.starts_with("0x") && self.map.as_ref().is_none_or(|map| map.name.is_none());
-                }),
-                "imm" => number(value, hexadecimal).map(|rest| {
-                    self.offset = self.offset.wrapping_add(rest.cast_signed());
-                }),
-                "r" | "sz" | "mem_size" => number(value, false).map(|size| self.size = Some(size)),
-                "map" => Some(self.map.get_or_insert_default().name = Some(value.to_owned())),
-                "ks" => value.parse().ok().map(|size| self.map.get_or_insert_default().key_size = size),
-                "vs" => value.parse().ok().map(|size| self.map.get_or_insert_default().value_size = size),
-                _ => limits.limit(attribute).map(|()| is_limited = true),
-            };
+            let parsed = self
+                .set(key, value, &mut hexadecimal)
+                .or_else(|| limits.limit(attribute).inspect(|()| is_limited = true));
             if parsed.is_none() {
                 self.more.push(attribute.to_owned());
             }
@@ -265,6 +251,26 @@ impl Value {
             self.range = limits;
         }
         self
+    }
+
+    /// Sets what is no limit of a number. `hexadecimal` says how the constant part of an offset is printed.
+    fn set(&mut self, key: &str, value: &str, hexadecimal: &mut bool) -> Option<()> {
+        match key {
+            "id" => self.set_id(value)?,
+            "ref_obj_id" | "ref_id" => self.ref_id = value.parse().ok()?,
+            "off" => {
+                self.offset = number(value, false)?.cast_signed();
+                // Only before Linux 6.8 is an offset of 0 printed, and there the next number is hexadecimal without a prefix.
+                *hexadecimal = !value.starts_with("0x") && self.map.as_ref().is_none_or(|map| map.name.is_none());
+            }
+            "imm" => self.offset = self.offset.wrapping_add(number(value, *hexadecimal)?.cast_signed()),
+            "r" | "sz" | "mem_size" => self.size = Some(number(value, false)?),
+            "map" => self.map.get_or_insert_default().name = Some(value.to_owned()),
+            "ks" => self.map.get_or_insert_default().key_size = value.parse().ok()?,
+            "vs" => self.map.get_or_insert_default().value_size = value.parse().ok()?,
+            _ => return None,
+        }
+        Some(())
     }
 
     /// `2`, or `2+8` for one that is 8 more than others.

@@ -4,6 +4,7 @@ use super::listing::Listing;
 use super::text::line;
 use super::verifier::{Because, Fact, Known, Opinion};
 use crate::Error;
+use crate::escape::Escaped;
 use crate::output::Output;
 
 /// How many values of a place are told: what a loop counts is different each time.
@@ -23,7 +24,7 @@ pub fn header(opinion: &Opinion, output: &mut Output) -> Result<(), Error> {
     if opinion.is_cut {
         output.line("// what it says is too long, and a part of it is missing here")?;
     }
-    opinion.words.iter().try_for_each(|words| output.line(&format!("//   {words}")))?;
+    opinion.words.iter().try_for_each(|words| output.line(&format!("//   {}", Escaped(words.as_bytes()))))?;
     let Some(reason) = &opinion.reason else { return Ok(()) };
     output.line(&format!("// {}: {}", reason.title, reason.reason))?;
     for Because { slot, what } in &reason.because {
