@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use bpfkit_asm::Insn;
-use bpfkit_loader::{Linked, Maps, Target, object};
+use bpfkit_loader::{Feature, Linked, MapSpec, Maps, Target, object};
 
 use crate::programs::subject;
 
@@ -34,6 +34,16 @@ pub enum Unequal {
     Differs(String),
 }
 
+impl Unequal {
+    /// The same, of a program.
+    fn of(self, program: &Linked) -> Self {
+        match self {
+            Self::Differs(why) => Self::Differs(format!("{}: {why}", program.spec().name)),
+            not_here @ Self::NotHere(_) => not_here,
+        }
+    }
+}
+
 /// Has bpftool load the object of a line such as `tcpconnect -P 80`, and compares what the kernel then has with what the loader
 /// loads: the digest of the instructions, the instructions as the verifier rewrote them, and that their lines of source are
 /// shown. How many programs there were.
@@ -41,31 +51,65 @@ pub enum Unequal {
 /// # Errors
 /// What is not here, or what differs.
 pub fn compare(line: &str, target: &Target, bpffs: &Path) -> Result<usize, Unequal> {
-    let subject = subject(line, target).map_err(|error| Unequal::NotHere(error.to_string()))?;
-    let programs: Vec<Linked> =
-        subject.programs.into_iter().filter(|program| program.spec().attach.onto().is_none()).collect();
-    for program in &programs {
-        program.check(target).map_err(|error| Unequal::NotHere(error.to_string()))?;
-    }
     let directory = tempfile::tempdir().map_err(differs)?;
-    let file = directory.path().join("tool.o");
-    fs::write(&file, object(&programs, &subject.maps).map_err(differs)?).map_err(differs)?;
     let pins = bpffs.join("compared");
-    bpftool(Command::new("bpftool").args(["prog", "loadall"]).args([&file, &pins]))?;
+    let (programs, specs) = made(line, target, directory.path())?;
+    bpftool(Command::new("bpftool").args(["prog", "loadall"]).arg(directory.path().join(OBJECT)).arg(&pins))?;
     let mut maps = Maps::new();
-    for map in &subject.maps {
+    for map in &specs {
         maps.create(map, target).map_err(differs)?;
     }
     for program in &programs {
         let pin = pins.join(&program.spec().name);
-        one(program, target, &maps, &pin, directory.path()).map_err(|unequal| match unequal {
-            Unequal::Differs(why) => Unequal::Differs(format!("{}: {why}", program.spec().name)),
-            not_here @ Unequal::NotHere(_) => not_here,
-        })?;
-        fs::remove_file(pin).map_err(differs)?;
+        one(program, target, &maps, &pin, directory.path()).map_err(|unequal| unequal.of(program))?;
     }
-    fs::remove_dir(pins).map_err(differs)?;
+    if let Some(first) = programs.first().filter(|_| target.has(Feature::ProgBtf)) {
+        quoted(first, &pins.join(&first.spec().name)).map_err(|unequal| unequal.of(first))?;
+    }
+    unpin(&programs, &pins)?;
     Ok(programs.len())
+}
+
+/// Has bpftool load and attach the object of a line, by what libbpf reads in the names of its sections.
+///
+/// # Errors
+/// As [`compare`].
+pub fn attach(line: &str, target: &Target, bpffs: &Path) -> Result<(), Unequal> {
+    let directory = tempfile::tempdir().map_err(differs)?;
+    let pins = bpffs.join("attached");
+    let (programs, _) = made(line, target, directory.path())?;
+    let file = directory.path().join(OBJECT);
+    bpftool(Command::new("bpftool").args(["prog", "loadall"]).arg(file).arg(&pins).arg("autoattach"))?;
+    for program in &programs {
+        // What libbpf could not attach is pinned as a program, which is no link.
+        let pin = pins.join(&program.spec().name);
+        let link = bpftool(Command::new("bpftool").args(["link", "show", "pinned"]).arg(pin));
+        link.map_err(|unequal| unequal.of(program))?;
+    }
+    unpin(&programs, &pins)
+}
+
+const OBJECT: &str = "tool.o";
+
+/// Writes the object of a line, without what belongs to functions of other programs, which bpftool cannot load. Its programs and
+/// the maps.
+fn made(line: &str, target: &Target, directory: &Path) -> Result<(Vec<Linked>, Vec<MapSpec>), Unequal> {
+    let not_here = |error: &(dyn std::error::Error + 'static)| Unequal::NotHere(bpfkit::Chain(error).to_string());
+    let mut subject = subject(line, target).map_err(|error| not_here(&error))?;
+    subject.programs.retain(|program| program.spec().attach.onto().is_none());
+    for program in &subject.programs {
+        program.check(target).map_err(|error| not_here(&error))?;
+    }
+    let bytes = object(&subject.programs, &subject.maps).map_err(differs)?;
+    fs::write(directory.join(OBJECT), bytes).map_err(differs)?;
+    Ok((subject.programs, subject.maps))
+}
+
+fn unpin(programs: &[Linked], pins: &Path) -> Result<(), Unequal> {
+    for program in programs {
+        fs::remove_file(pins.join(&program.spec().name)).map_err(differs)?;
+    }
+    fs::remove_dir(pins).map_err(differs)
 }
 
 fn one(program: &Linked, target: &Target, maps: &Maps, pin: &Path, directory: &Path) -> Result<(), Unequal> {
@@ -85,6 +129,11 @@ fn one(program: &Linked, target: &Target, maps: &Maps, pin: &Path, directory: &P
     if own != theirs {
         return Err(Unequal::Differs(format!("the verifier made {own:?} of it, and {theirs:?} of the object")));
     }
+    Ok(())
+}
+
+/// bpftool shows the first line of a program.
+fn quoted(program: &Linked, pin: &Path) -> Result<(), Unequal> {
     let listing = bpftool(Command::new("bpftool").args(["prog", "dump", "xlated", "pinned"]).arg(pin).arg("linum"))?;
     let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
     let first = program.sources().iter().flatten().next();

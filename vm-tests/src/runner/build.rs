@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::elf;
+use super::{bundle, elf};
 
 /// The workspace's root, known since this crate was compiled in it.
 pub fn workspace() -> PathBuf {
@@ -22,7 +22,9 @@ pub struct Binaries {
     pub bpfkit: PathBuf,
     /// What looks up hosts for the cases to see.
     pub lookup: Lookup,
-    /// The libraries of the dynamic one.
+    /// What loads ELF objects by libbpf, where this machine has it.
+    pub bpftool: Option<PathBuf>,
+    /// The libraries of those that are dynamic.
     pub libraries: Vec<PathBuf>,
 }
 
@@ -41,8 +43,18 @@ pub struct Lookup {
 /// Cargo failed; its own messages have gone to the terminal.
 pub fn build(given: Option<&Path>) -> Result<Binaries, String> {
     let lookup = lookup()?;
+    // It is a program of the administrator, and so may be outside of the PATH of others.
+    let bpftool = ["bpftool", "/usr/sbin/bpftool"].into_iter().filter_map(|name| bundle::find(name).ok());
+    let bpftool = bpftool.into_iter().find(|path| path.is_file());
+    let mut libraries = libraries(&lookup.dynamic)?;
+    if let Some(bpftool) = &bpftool {
+        libraries.extend(elf::needed(bpftool)?);
+        libraries.sort();
+        libraries.dedup();
+    }
     Ok(Binaries {
-        libraries: libraries(&lookup.dynamic)?,
+        libraries,
+        bpftool,
         lookup,
         bpfkit: match given {
             Some(path) => path.to_owned(),

@@ -85,7 +85,7 @@ impl Bundle {
 }
 
 /// Finds a program as a shell does.
-fn find(name: &str) -> Result<PathBuf, String> {
+pub(super) fn find(name: &str) -> Result<PathBuf, String> {
     if name.contains('/') {
         return Ok(name.into());
     }

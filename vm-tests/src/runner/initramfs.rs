@@ -14,6 +14,8 @@ use super::tree::Tree;
 pub const BPFKIT: &str = "/bin/bpfkit";
 /// Where the guest finds the program that looks up hosts: the dynamic one, and the static one.
 pub const LOOKUP: [&str; 2] = ["/bin/lookup", "/bin/lookup-static"];
+/// Where the guest finds bpftool, if the machine has it that the guest was made on.
+const BPFTOOL: &str = "/bin/bpftool";
 /// Where the guest finds the BTF that came with an image from outside.
 pub const BTF: &str = "/vmlinux.btf";
 
@@ -40,9 +42,10 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// A binary that cannot be read.
 pub fn of_cases(binaries: &Binaries) -> Result<Vec<u8>, String> {
-    let Binaries { guest, bpfkit, lookup: Lookup { fixed, dynamic }, libraries } = binaries;
+    let Binaries { guest, bpfkit, lookup: Lookup { fixed, dynamic }, bpftool, libraries } = binaries;
     let mut tree = Tree::default();
-    for (place, file) in [BPFKIT, LOOKUP[0], LOOKUP[1]].into_iter().zip([bpfkit, dynamic, fixed]) {
+    let known = [BPFKIT, LOOKUP[0], LOOKUP[1]].into_iter().zip([bpfkit, dynamic, fixed]);
+    for (place, file) in known.chain(bpftool.iter().map(|file| (BPFTOOL, file))) {
         tree.file(place, 0o755, read(file)?);
     }
     tree.files(libraries)?;
@@ -138,7 +141,7 @@ mod tests {
         fs::write(&library, b"library").expect("write");
         let lookup = Lookup { fixed: file.clone(), dynamic: file.clone() };
         let libraries = vec![library.clone()];
-        let binaries = Binaries { guest: file.clone(), bpfkit: file.clone(), lookup, libraries };
+        let binaries = Binaries { guest: file.clone(), bpfkit: file.clone(), lookup, bpftool: None, libraries };
         let base = of_cases(&binaries).expect("an archive");
         let path = keep(directory.path(), &base, Some(&file)).expect("an archive");
         let bytes = fs::read(path).expect("read");

@@ -17,6 +17,7 @@ mod loader_ring;
 mod loader_target;
 mod loader_tracing;
 mod loader_uprobes;
+mod objects;
 mod probe;
 mod settings;
 mod skbrecv;
@@ -40,6 +41,7 @@ const AREAS: &[&[Case]] = &[
     loader_examples::CASES,
     asm::CASES,
     bpf2bpf::CASES,
+    objects::CASES,
     features::CASES,
     settings::CASES,
     confine::CASES,
