@@ -81,10 +81,14 @@ pub fn attach(line: &str, target: &Target, bpffs: &Path) -> Result<(), Unequal> 
     let file = directory.path().join(OBJECT);
     bpftool(Command::new("bpftool").args(["prog", "loadall"]).arg(file).arg(&pins).arg("autoattach"))?;
     for program in &programs {
-        // What libbpf could not attach is pinned as a program, which is no link.
+        // What libbpf could not attach is pinned as a program, which is no link. The exit code says nothing: that of bpftool
+        // 7.5 is a failure for each link.
         let pin = pins.join(&program.spec().name);
-        let link = bpftool(Command::new("bpftool").args(["link", "show", "pinned"]).arg(pin));
-        link.map_err(|unequal| unequal.of(program))?;
+        let link = Command::new("bpftool").args(["link", "show", "pinned"]).arg(pin).output().map_err(differs)?;
+        if !String::from_utf8_lossy(&link.stdout).contains("  prog ") {
+            let why = String::from_utf8_lossy(&link.stderr).into_owned();
+            return Err(Unequal::Differs(format!("no link: {why}")).of(program));
+        }
     }
     unpin(&programs, &pins)
 }
