@@ -70,6 +70,12 @@ pub fn compare(line: &str, target: &Target, bpffs: &Path) -> Result<usize, Unequ
     Ok(programs.len())
 }
 
+/// Whether the bpftool that is here attaches what it loads, as that of Linux 6.3 and newer does.
+pub fn can_attach() -> bool {
+    let help = Command::new("bpftool").args(["prog", "help"]).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("autoattach"))
+}
+
 /// Has bpftool load and attach the object of a line, by what libbpf reads in the names of its sections.
 ///
 /// # Errors

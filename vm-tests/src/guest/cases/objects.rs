@@ -52,8 +52,7 @@ fn attaches(ctx: &mut Ctx) -> CaseResult {
     if target.version() < Version::new(5, 15) {
         skip!("links to perf events, which can be pinned, came with Linux 5.15");
     }
-    let help = Command::new("bpftool").args(["prog", "help"]).output().doing(|| "run bpftool prog help".to_owned())?;
-    if !String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("autoattach") {
+    if !objects::can_attach() {
         skip!("this bpftool does not attach; that of Linux 6.3 does");
     }
     for line in ["tcpconnect --probe kprobe", "tcpconnect --probe fentry", "execsnoop -x", "gethostlatency"] {
