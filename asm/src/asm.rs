@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use bpfkit_asm_syntax::{AluOp, AtomicOp, ByteOrder, Helper, JmpOp, Reg, Size};
+use bpfkit_asm_syntax::{AluOp, AtomicOp, ByteOrder, Helper, JmpOp, Pseudo, Reference, Reg, Size};
 
 use crate::insn::{PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE};
 use crate::{Class, Code, Error, Fixup, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, Register, Source, Src};
@@ -149,6 +149,12 @@ impl Asm {
         self.emit(0xb0 | X | class as u8, dst.reg().n(), src.reg().n(), bits.into(), 0)
     }
 
+    /// Emits `dst = addr_space_cast(src, to, from)`, a pointer into or out of an arena (Linux 6.9).
+    pub fn addr_space_cast(&mut self, dst: Reg, src: Reg, to: u16, from: u16) -> &mut Self {
+        let spaces = u32::from(to) << 16 | u32::from(from);
+        self.emit(0xb0 | X | Class::Alu64 as u8, dst.n(), src.n(), ADDR_SPACE_CAST, spaces.cast_signed())
+    }
+
     /// Emits `dst = be16(dst)` and so on, for 16, 32 and 64 `bits`; [`ByteOrder::Swap`] needs Linux 6.6.
     pub fn endian(&mut self, order: ByteOrder, dst: Reg, bits: u8) -> &mut Self {
         if !matches!(bits, 16 | 32 | 64) {
@@ -275,6 +281,19 @@ impl Asm {
         self.fixup(Fixup::Func(name.into())).two_slots(dst, PSEUDO_FUNC, 0, 0)
     }
 
+    /// Emits `dst = lower`, in two slots, where the number stands for something else; `upper` is the offset in a map's value.
+    pub fn load_pseudo(&mut self, dst: Reg, pseudo: Pseudo, lower: i32, upper: u32) -> &mut Self {
+        if upper != 0 && !pseudo.has_offset() {
+            return self.no("offset in what has no value".to_owned());
+        }
+        self.two_slots(dst, pseudo.n(), lower, upper.cast_signed())
+    }
+
+    /// Has the next instruction refer to something: linking puts it in, in place of what the instruction has there.
+    pub fn refer(&mut self, reference: Reference) -> &mut Self {
+        self.fixup(Fixup::Reference(reference))
+    }
+
     /// Emits `if (left op right) goto to`; comparing halves needs Linux 5.1.
     pub fn jump<R: Register>(
         &mut self,
@@ -326,6 +345,16 @@ impl Asm {
     /// Emits `r0 = name(r1, r2, r3, r4, r5)`, another function of the program.
     pub fn call_func(&mut self, name: impl Into<Cow<'static, str>>) -> &mut Self {
         self.fixup(Fixup::Call(name.into())).emit(Opcode::CALL.0, 0, PSEUDO_CALL, 0, -1)
+    }
+
+    /// Emits `r0 = function(r1, r2, r3, r4, r5)`, the function of the program that begins so many slots after the next one.
+    pub fn call_relative(&mut self, slots: i32) -> &mut Self {
+        self.emit(Opcode::CALL.0, 0, PSEUDO_CALL, 0, slots)
+    }
+
+    /// Emits `r0 = function(r1, r2, r3, r4, r5)`, the function of the kernel that has this number in the kernel's types (Linux 5.13).
+    pub fn call_kfunc_id(&mut self, id: i32) -> &mut Self {
+        self.emit(Opcode::CALL.0, 0, PSEUDO_KFUNC_CALL, 0, id)
     }
 
     /// Emits `r0 = name(r1, r2, r3, r4, r5)`, a function of the kernel (Linux 5.13).
@@ -462,6 +491,8 @@ named! {
     rsh Rsh "dst >>= src"
 }
 
+/// `BPF_ADDR_SPACE_CAST`: the offset of a move that is one.
+pub(crate) const ADDR_SPACE_CAST: i16 = 1;
 /// `BPF_X`: the right-hand side is a register.
 const X: u8 = 8;
 const I16: (i128, i128) = (i16::MIN as i128, i16::MAX as i128);

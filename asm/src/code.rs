@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::{FieldPath, Insn, MapRef};
+use crate::insn::{PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE};
+use crate::{FieldPath, Insn, MapRef, Reference};
 
 /// Where an instruction was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +55,8 @@ pub enum Fixup {
     Func(Cow<'static, str>),
     /// The BTF id of a function of the kernel, in `imm`.
     Kfunc(Cow<'static, str>),
+    /// What an instruction of an object file refers to, in place of the source and the constants that it has.
+    Reference(Reference),
 }
 
 /// One function's instructions. A pure value: equal programs are equal.
@@ -74,6 +77,40 @@ impl Code {
     /// The holes by slot, in order.
     pub fn fixups(&self) -> &[(usize, Fixup)] {
         &self.fixups
+    }
+
+    /// The same code, whose instructions keep what they have in place of what they refer to.
+    #[must_use]
+    pub fn without_references(mut self) -> Self {
+        self.fixups.retain(|(_, fixup)| !matches!(fixup, Fixup::Reference(_)));
+        self
+    }
+
+    /// The same code, whose instructions have the form and the hole of what they refer to.
+    pub fn resolved(&self) -> Cow<'_, Self> {
+        let mut code = Cow::Borrowed(self);
+        for (at, (slot, fixup)) in self.fixups.iter().enumerate() {
+            let (&Fixup::Reference(ref reference), Some(&insn)) = (fixup, self.insns.get(*slot)) else { continue };
+            let name = |name: &String| Cow::Owned(name.clone());
+            let (src, upper, hole) = match reference {
+                Reference::Map(map) => (PSEUDO_MAP_FD, 0, Fixup::Map(MapRef::new(map.clone()))),
+                Reference::MapValue(map, offset) => {
+                    (PSEUDO_MAP_VALUE, *offset, Fixup::MapValue(MapRef::new(map.clone())))
+                }
+                Reference::Func(func) if insn.is_wide() => (PSEUDO_FUNC, 0, Fixup::Func(name(func))),
+                Reference::Func(func) => (PSEUDO_CALL, 0, Fixup::Call(name(func))),
+                Reference::Kfunc(func) => (PSEUDO_KFUNC_CALL, 0, Fixup::Kfunc(name(func))),
+            };
+            let code = code.to_mut();
+            code.insns[*slot] = Insn::new(insn.code, insn.dst(), src, 0, 0);
+            if insn.is_wide()
+                && let Some(second) = code.insns.get_mut(slot + 1)
+            {
+                second.imm = upper.cast_signed();
+            }
+            code.fixups[at].1 = hole;
+        }
+        code
     }
 
     /// Where each slot came from.

@@ -186,7 +186,7 @@ fn print_jump(f: &mut fmt::Formatter<'_>, insn: Insn) -> fmt::Result {
     let (dst, src) = (insn.dst(), insn.src());
     let r = if code.class() == Class::Jmp { 'r' } else { 'w' };
     match code {
-        Opcode(0x8d) => write!(f, "callx r{dst}"),
+        Opcode::CALLX => write!(f, "callx r{dst}"),
         Opcode::CALL if src == PSEUDO_CALL => write!(f, "call pc{imm:+}"),
         Opcode::CALL if src == PSEUDO_KFUNC_CALL => write!(f, "call kernel-function#{imm}"),
         Opcode::CALL => write!(f, "call {}", Helper(imm.cast_unsigned())),

@@ -72,6 +72,8 @@ impl Opcode {
     pub const LD_IMM64: Self = Self(0x18);
     /// `BPF_JMP | BPF_CALL`
     pub const CALL: Self = Self(0x85);
+    /// `BPF_JMP | BPF_CALL | BPF_X`
+    pub const CALLX: Self = Self(0x8d);
     /// `BPF_JMP | BPF_EXIT`
     pub const EXIT: Self = Self(0x95);
     /// `BPF_JMP | BPF_JA`, distance in `off`

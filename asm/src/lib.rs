@@ -26,6 +26,7 @@ extern crate self as bpfkit_asm;
 
 mod asm;
 mod code;
+mod decode;
 mod disasm;
 mod error;
 mod insn;
@@ -35,9 +36,11 @@ mod text;
 pub use asm::Asm;
 pub use bpfkit_asm_macros::bpf;
 pub use bpfkit_asm_syntax::{
-    AluOp, AtomicOp, ByteOrder, Doc, Helper, JmpOp, ParseVersionError, Reg, Size, Version, WReg,
+    AluOp, AtomicOp, ByteOrder, Doc, Helper, JmpOp, ParseVersionError, Pseudo, Reference, Reg, Size, Version, WReg,
+    is_name,
 };
 pub use code::{Code, Fixup, Source};
+pub use decode::{Statement, statements, text};
 pub use disasm::{Listed, Names, list};
 pub use error::Error;
 pub use insn::{Class, Insn, Mode, Opcode};

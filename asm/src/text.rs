@@ -8,7 +8,7 @@ use bpfkit_asm_syntax::{
     Callee, Host, Map, Mistake, Offset, Operand as Side, Place, Stmt, Target, Token, TokenKind, Value, WReg,
 };
 
-use crate::{Asm, FieldPath, Imm, JumpTo, Label, MapRef, Mem, Operand, Source, Src};
+use crate::{Asm, FieldPath, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, Source, Src};
 
 /// Why a text is no program: every mistake, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,9 @@ impl Asm {
             let words = text.get(first..last).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
             let Position { line, column } = statement.span;
             asm.at(Source { file: file.to_owned().into(), line, column, text: words.into() });
+            if let Some(reference) = &statement.reference {
+                asm.refer(reference.clone());
+            }
             emit(&mut asm, &labels, &statement.stmt);
         }
         Ok(asm)
@@ -202,6 +205,7 @@ fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) 
         Stmt::Alu { op, wide: false, dst, src } => asm.alu(*op, WReg::from(*dst), half(src)),
         Stmt::Movsx { wide: true, dst, src, bits } => asm.movsx(*dst, *src, *bits),
         Stmt::Movsx { wide: false, dst, src, bits } => asm.movsx(WReg::from(*dst), WReg::from(*src), *bits),
+        Stmt::AddrSpaceCast { dst, src, to, from } => asm.addr_space_cast(*dst, *src, *to, *from),
         Stmt::Neg { wide: true, dst } => asm.neg(*dst),
         Stmt::Neg { wide: false, dst } => asm.neg(WReg::from(*dst)),
         Stmt::Endian { order, dst, bits } => asm.endian(*order, *dst, *bits),
@@ -218,6 +222,7 @@ fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) 
         Stmt::LoadMap { dst, map: name } => asm.load_map(*dst, map(name)),
         Stmt::LoadMapValue { dst, map: name, offset } => asm.load_map_value(*dst, map(name), value(offset)),
         Stmt::LoadFunc { dst, name } => asm.load_func(*dst, name.clone()),
+        Stmt::LoadPseudo { dst, pseudo, lower, upper } => asm.load_pseudo(*dst, *pseudo, *lower, *upper),
         Stmt::Jump { cond: None, to } => asm.goto(target(to)),
         Stmt::Jump { cond: Some(cond), to } if cond.wide => {
             asm.jump(cond.op, cond.left, whole(&cond.right), target(to))
@@ -228,8 +233,11 @@ fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) 
         Stmt::Call(Callee::Helper(helper)) => asm.call(*helper),
         Stmt::Call(Callee::Rust(never)) => match *never {},
         Stmt::Call(Callee::Function(name)) => asm.call_func(name.clone()),
+        Stmt::Call(Callee::Relative(slots)) => asm.call_relative(*slots),
+        Stmt::Call(Callee::KfuncId(id)) => asm.call_kfunc_id(*id),
         Stmt::Call(Callee::Kfunc(name)) => asm.call_kfunc(name.clone()),
         Stmt::Call(Callee::Reg(function)) => asm.callx(*function),
         Stmt::Exit => asm.exit(),
+        Stmt::Raw { code, dst, src, off, imm } => asm.raw(Insn::new(Opcode(*code), *dst, *src, *off, *imm)),
     };
 }

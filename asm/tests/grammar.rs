@@ -51,6 +51,25 @@ fn macro_and_text_give_the_same_code() {
             call kfunc bpf_task_release;
             gotol start;
             may_goto out;
+            call func bpf_mine;
+            call func report.isra.0;
+            call pc+3;
+            call -1;
+            call kfunc 1234;
+            r1 = func[pc-9];
+            r1 = map[fd:5];
+            r1 = map[fd:5][0] + 8;
+            r1 = map[idx:0];
+            r1 = map[idx:1][0];
+            r1 = map[.rodata.str1.1][0] + 5;
+            r1 = btf[id:77];
+            r1 = addr_space_cast(r2, 0, 1);
+            insn(0xff, 15, 11, -1, 0x7fffffff);
+            r1 = 5 ll @ map[.data][0] + 5;
+            r1 = 0 ll @ map[counts];
+            r1 = 0 ll @ func[report];
+            call pc-1 @ func[report];
+            call pc-1 @ kfunc[bpf_task_release];
         out:
             exit;
     }

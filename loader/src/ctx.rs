@@ -133,7 +133,7 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target, place: Option
         Attach::Tracepoint { category, name } => {
             target.tracepoint(category, name)?.field(word).map(|field| field.offset)
         }
-        Attach::PerfEvent { .. } | Attach::Freplace(_) | Attach::None => None,
+        Attach::PerfEvent { .. } | Attach::Freplace(_) | Attach::None | Attach::Trial { .. } => None,
     };
     found.ok_or_else(|| Error::Unknown { what: "the context's", name: word.to_owned(), program: spec.name.clone() })
 }

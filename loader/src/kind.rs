@@ -24,6 +24,11 @@ macro_rules! kinds {
                 self.entry().map(|&(_, name, _)| name)
             }
 
+            /// The type of this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().find(|(_, known, _)| *known == name).map(|&(kind, ..)| kind)
+            }
+
             /// The first mainline kernel that has it.
             pub fn since(self) -> Option<Version> {
                 self.entry().map(|&(.., since)| since)
@@ -145,6 +150,7 @@ mod tests {
     #[test]
     fn a_type_of_a_newer_kernel_has_no_name() {
         assert_eq!((ProgType::LSM.name(), ProgType::LSM.since()), (Some("lsm"), Some(Version::new(5, 7))));
+        assert_eq!((ProgType::from_name("xdp"), MapType::from_name("xdp")), (Some(ProgType::XDP), None));
         for unknown in [0, 1000, u32::MAX] {
             assert_eq!((ProgType(unknown).name(), MapType(unknown).since()), (None, None));
         }

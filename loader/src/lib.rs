@@ -66,7 +66,7 @@ pub use map::{Map, MapInfo, MapSpec, MapTypes, Maps, UpdateMode, undisturbed};
 pub use mapped::{MappedFile, processes};
 pub use object::{Identifiers, object};
 pub use pid_namespace::PidNamespace;
-pub use prog::{Attach, Prog, ProgSpec, Tasks, raise_descriptor_limit};
+pub use prog::{Attach, Prog, ProgSpec, Tasks, TestInput, TestRun, raise_descriptor_limit};
 pub use read::ReadHelpers;
 pub use ring::{Event, PerfBuffer, PerfOptions, Sample, UNSENT_FULL, UNSENT_NO_RING};
 pub use syscall::SyscallSymbol;

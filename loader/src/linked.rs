@@ -65,14 +65,15 @@ impl Linked {
         let mut fixups = Vec::new();
         for Func { name, code, .. } in &spec.funcs {
             let base = linked.insns.len();
+            let code = code.resolved();
             linked.funcs.push((base, name.clone()));
             linked.insns.extend(code.insns());
             linked.sources.extend(code.sources().iter().cloned());
             linked.labels.extend(code.labels().iter().map(|(slot, label)| (base + slot, label.clone())));
-            fixups.extend(code.fixups().iter().map(|(slot, fixup)| (base + slot, fixup)));
+            fixups.extend(code.fixups().iter().map(|(slot, fixup)| (base + slot, fixup.clone())));
         }
         for (slot, fixup) in fixups {
-            linked.fill(slot, fixup, target, place)?;
+            linked.fill(slot, &fixup, target, place)?;
         }
         linked.attach_btf_id = place.map_or_else(|| linked.attach_id(target), |place| Ok(place.btf_id))?;
         Ok(linked)
@@ -134,6 +135,8 @@ impl Linked {
                 })?;
                 self.callees.insert(slot, name.clone().into_owned());
             }
+            // Code that is resolved has none.
+            Fixup::Reference(_) => {}
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bpfkit_asm::{Asm, Insn};
 use bpfkit_btf::{Btf, Kind};
@@ -27,6 +28,13 @@ use crate::{Error, attach};
 pub enum Attach {
     /// Nowhere: a socket filter that is loaded to see whether it can be.
     None,
+    /// Nowhere: a program of any type, which is loaded to be tried.
+    Trial {
+        /// The type.
+        kind: ProgType,
+        /// `enum bpf_attach_type`, for the types that are verified by it, else 0.
+        expected: u32,
+    },
     /// Before an instruction of a kernel function.
     Kprobe {
         /// The function.
@@ -122,6 +130,7 @@ impl Attach {
     pub fn prog_type(&self) -> ProgType {
         match self {
             Self::None => ProgType::SOCKET_FILTER,
+            Self::Trial { kind, .. } => *kind,
             Self::Kprobe { .. }
             | Self::Kretprobe { .. }
             | Self::Uprobe { .. }
@@ -164,6 +173,7 @@ impl Attach {
             Self::Fexit { .. } | Self::FexitProg(_) => 25,
             Self::FmodRet { .. } => 26,
             Self::Lsm { .. } => 27,
+            Self::Trial { expected, .. } => *expected,
             _ => 0,
         }
     }
@@ -204,6 +214,10 @@ impl fmt::Display for Attach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("nothing"),
+            Self::Trial { kind, .. } => match kind.name() {
+                Some(name) => write!(f, "nothing ({name})"),
+                None => write!(f, "nothing (program type {})", kind.0),
+            },
             Self::Kprobe { symbol, offset: 0 } => write!(f, "kprobe on {symbol}"),
             Self::Kprobe { symbol, offset } => write!(f, "kprobe on {symbol}+{offset}"),
             Self::Kretprobe { symbol } => write!(f, "kretprobe on {symbol}"),
@@ -365,6 +379,30 @@ pub enum Tasks {
     Process(u32),
 }
 
+/// What a program is given when the kernel is asked to run it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestInput {
+    /// The packet; nothing for types that take none.
+    pub data: Vec<u8>,
+    /// The context; nothing for one of zeros, where the type has a context of its own.
+    pub context: Vec<u8>,
+    /// How often it is to run; 0 is once, and all that some types take.
+    pub repeat: u32,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// What the program returned.
+    pub result: u32,
+    /// How long a run took on average.
+    pub each: Duration,
+    /// The packet as the program left it.
+    pub data: Vec<u8>,
+    /// The context as the program left it, where the kernel hands it back.
+    pub context: Vec<u8>,
+}
+
 impl Prog {
     /// What it was loaded from.
     pub fn spec(&self) -> &ProgSpec {
@@ -409,6 +447,19 @@ impl Prog {
         let what = format!("cannot pin the program `{}` at {}", self.spec.name, path.display());
         let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| Error::io(&what, error.into()))?;
         bpf::obj_pin(&text, self.as_fd()).map_err(|error| Error::privileged(what, error))
+    }
+
+    /// Has the kernel run it, with input of the caller's in place of what it would be given where it is attached.
+    ///
+    /// # Errors
+    /// What the kernel says to BPF_PROG_TEST_RUN: ENOTSUPP (524) for types of programs that cannot be run so, EINVAL for input
+    /// that is too short, such as a packet without an Ethernet header.
+    pub fn test_run(&self, input: &TestInput) -> Result<TestRun, Error> {
+        let what = || format!("cannot run the program `{}` by BPF_PROG_TEST_RUN", self.spec.name);
+        let ran = bpf::prog_test_run(self.as_fd(), &input.data, &input.context, input.repeat);
+        let (result, data, context) = ran.map_err(|error| Error::privileged(what(), error))?;
+        let nanos = Duration::from_nanos(result.duration.into());
+        Ok(TestRun { result: result.retval, each: nanos, data, context })
     }
 
     /// Attaches it where its description says, in the best way that the kernel has.

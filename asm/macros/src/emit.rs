@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bpfkit_asm_syntax::{
-    Callee, Map, Mistake, Offset, Operand, Place, Reg, Size, Statement, Stmt, Target, Token, Value,
+    Callee, Map, Mistake, Offset, Operand, Place, Reference, Reg, Size, Statement, Stmt, Target, Token, Value,
 };
 use proc_macro::{Delimiter, Group, Span, TokenStream, TokenTree};
 
@@ -34,6 +34,15 @@ pub fn block(statements: &[Statement<TokenStream, Span>], tokens: &[Token<TokenS
             let (file, line, column) = (statement.span.file(), statement.span.line(), statement.span.column());
             let text = source_text(&tokens[statement.tokens.clone()]);
             writer.write(format_args!("__bpf.at({A}::Source::at({file:?}, {line}, {column}, {text:?}));"));
+        }
+        if let Some(reference) = &statement.reference {
+            let (variant, rest) = match reference {
+                Reference::Map(name) => ("Map", format!("{name:?}.to_owned()")),
+                Reference::MapValue(name, offset) => ("MapValue", format!("{name:?}.to_owned(), {offset}")),
+                Reference::Func(name) => ("Func", format!("{name:?}.to_owned()")),
+                Reference::Kfunc(name) => ("Kfunc", format!("{name:?}.to_owned()")),
+            };
+            writer.write(format_args!("__bpf.refer({A}::Reference::{variant}({rest}));"));
         }
         writer.statement(&statement.stmt);
     }
@@ -193,6 +202,9 @@ impl Writer {
             Stmt::Movsx { wide, dst, src, bits } => {
                 format!("movsx({}, {}, {bits})", reg_of(*wide, *dst), reg_of(*wide, *src))
             }
+            Stmt::AddrSpaceCast { dst, src, to, from } => {
+                format!("addr_space_cast({}, {}, {to}, {from})", reg(*dst), reg(*src))
+            }
             Stmt::Neg { wide, dst } => format!("neg({})", reg_of(*wide, *dst)),
             Stmt::Endian { order, dst, bits } => format!("endian({A}::ByteOrder::{order:?}, {}, {bits})", reg(*dst)),
             Stmt::Load { size: width, signed, dst, from } => {
@@ -236,6 +248,9 @@ impl Writer {
                 format!("load_map_value({}, {map}, {offset})", reg(*dst))
             }
             Stmt::LoadFunc { dst, name } => format!("load_func({}, {name:?})", reg(*dst)),
+            Stmt::LoadPseudo { dst, pseudo, lower, upper } => {
+                format!("load_pseudo({}, {A}::Pseudo::{pseudo:?}, {lower}, {upper})", reg(*dst))
+            }
             Stmt::Jump { cond: None, to } => format!("goto({})", self.target(to)),
             Stmt::Jump { cond: Some(cond), to } => {
                 let right = self.operand(cond.wide, &cond.right);
@@ -247,9 +262,14 @@ impl Writer {
             Stmt::Call(Callee::Helper(helper)) => format!("call({A}::Helper({}))", helper.0),
             Stmt::Call(Callee::Rust(tokens)) => format!("call({})", self.rust(tokens)),
             Stmt::Call(Callee::Function(name)) => format!("call_func({name:?})"),
+            Stmt::Call(Callee::Relative(slots)) => format!("call_relative({slots})"),
+            Stmt::Call(Callee::KfuncId(id)) => format!("call_kfunc_id({id})"),
             Stmt::Call(Callee::Kfunc(name)) => format!("call_kfunc({name:?})"),
             Stmt::Call(Callee::Reg(function)) => format!("callx({})", reg(*function)),
             Stmt::Exit => "exit()".to_owned(),
+            Stmt::Raw { code, dst, src, off, imm } => {
+                format!("raw({A}::Insn::new({A}::Opcode({code}), {dst}, {src}, {off}, {imm}))")
+            }
         };
         self.write(format_args!("__bpf.{call};"));
     }

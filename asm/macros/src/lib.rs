@@ -23,8 +23,12 @@ use proc_macro::TokenStream;
 /// | `r2 = atomic64_fetch_add((u64 *)(r1 + 0), r2);` | also `_or _and _xor`, `atomic64_xchg`, `atomic64_cmpxchg(.., r0, r2)` |
 /// | `r1 = load_acquire((u64 *)(r2 + 0));` `store_release((u64 *)(r1 + 0), r2);` | ordered access |
 /// | `if r1 == 5 goto out;` `if w1 s< w2 goto +3;` `goto out;` `gotol out;` `may_goto out;` | jumps: `== != > >= < <= s> s>= s< s<= &` |
-/// | `call bpf_get_current_comm;` `call {helper};` `call report;` `call kfunc name;` | helper, function of the program, of the kernel |
+/// | `call bpf_get_current_comm;` `call {helper};` `call report;` `call func bpf_report;` `call kfunc name;` | helper, function of the program, of the kernel |
 /// | `exit;` | |
+/// | `call pc+3;` `r1 = func[pc+3];` `call kfunc 1234;` `r1 = map[fd:5];` `r1 = map[idx:0][0] + 8;` `r1 = btf[id:7];` | the same by their numbers |
+/// | `r1 = addr_space_cast(r2, 0, 1);` | a pointer into or out of an arena |
+/// | `insn(0x07, 1, 0, 0, -1);` | a slot by its opcode, destination, source, offset and constant |
+/// | `r1 = 0 ll @ map[name];` `call pc-1 @ func[report];` | what an object file has: linking puts in what the name stands for |
 /// | `out:` | a label, of this block alone |
 /// | `{expr};` | the instructions of another `Asm` |
 ///

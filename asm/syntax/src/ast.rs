@@ -3,7 +3,7 @@
 //! `V` is a Rust expression in braces: tokens in the macro, nothing (`Infallible`) in text. Every variant is one form of
 //! instruction and has one method of the builder `bpfkit_asm::Asm`. Where a statement may say `r` or `w`, `wide` is true for `r`.
 
-use crate::{AluOp, AtomicOp, ByteOrder, Helper, JmpOp, Reg, Size};
+use crate::{AluOp, AtomicOp, ByteOrder, Helper, JmpOp, Pseudo, Reg, Size};
 
 /// A constant: what may stand for an immediate or within an offset.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,12 +82,30 @@ pub enum Callee<V> {
     Helper(Helper),
     /// `call 14;` or `call {expr};` with an expression that is a `bpfkit_asm::Helper`.
     Rust(V),
-    /// `call report;`: another function of the same program.
+    /// `call report;` or, whatever the name is, `call func bpf_report;`: another function of the same program.
     Function(String),
+    /// `call pc+3;`: the function that begins so many slots after the next instruction.
+    Relative(i32),
     /// `call kfunc bpf_task_release;`: a function of the kernel, by its name (Linux 5.13).
     Kfunc(String),
+    /// `call kfunc 1234;`: the same by its number in the kernel's types.
+    KfuncId(i32),
     /// `callx r1;`: the function that a register points to.
     Reg(Reg),
+}
+
+/// What an instruction of an object file refers to: `r1 = 0 ll @ map[counts];`. Its bytes stay as they were written until the
+/// program is linked, which puts in what the name stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// `map[counts]`
+    Map(String),
+    /// `map[.rodata][0] + 16`: the address of a byte of a map's only value.
+    MapValue(String, u32),
+    /// `func[report]`: a function of the program, to be called or as an address.
+    Func(String),
+    /// `kfunc[bpf_task_release]`: a function of the kernel, to be called.
+    Kfunc(String),
 }
 
 /// One statement.
@@ -118,6 +136,17 @@ pub enum Stmt<V> {
         src: Reg,
         /// Which part of `src` is extended: 8, 16, or 32 where `wide`.
         bits: u8,
+    },
+    /// `r1 = addr_space_cast(r2, 0, 1);` (Linux 6.9)
+    AddrSpaceCast {
+        /// Left-hand side.
+        dst: Reg,
+        /// Right-hand side.
+        src: Reg,
+        /// The address space that it is to be in.
+        to: u16,
+        /// The address space that it is in.
+        from: u16,
     },
     /// `r1 = -r1;`
     Neg {
@@ -230,6 +259,18 @@ pub enum Stmt<V> {
         /// Its name.
         name: String,
     },
+    /// `r1 = map[fd:5];` `r1 = map[idx:0][0] + 16;` `r1 = func[pc+3];` `r1 = btf[id:7];`: what another constant stands for than
+    /// itself, by its number
+    LoadPseudo {
+        /// Left-hand side.
+        dst: Reg,
+        /// What the number is one of.
+        pseudo: Pseudo,
+        /// The number.
+        lower: i32,
+        /// For values of maps the offset in the value, else 0.
+        upper: u32,
+    },
     /// `if r0 == 0 goto out;` and, without a condition, `goto out;`
     Jump {
         /// When.
@@ -245,4 +286,17 @@ pub enum Stmt<V> {
     Call(Callee<V>),
     /// `exit;`
     Exit,
+    /// `insn(0x07, 1, 0, 0, -1);`: a slot by its fields, whatever they are
+    Raw {
+        /// The opcode.
+        code: u8,
+        /// The destination's number, 0 to 15.
+        dst: u8,
+        /// The source's number, 0 to 15.
+        src: u8,
+        /// The offset.
+        off: i16,
+        /// The constant.
+        imm: i32,
+    },
 }

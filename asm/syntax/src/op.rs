@@ -157,3 +157,43 @@ pub enum ByteOrder {
     /// `r1 = bswap16 r1` (ISA v4, Linux 6.6)
     Swap,
 }
+
+/// What the constant of a load of 64 bits stands for, by the number that the instruction has as its source: `BPF_PSEUDO_*` of
+/// include/uapi/linux/bpf.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Pseudo {
+    /// The file descriptor of a map.
+    MapFd = 1,
+    /// The same, for the address of a map's value.
+    MapValue = 2,
+    /// A variable of the kernel, by its number in the kernel's types (Linux 5.10).
+    BtfId = 3,
+    /// The distance to a function of the program (Linux 5.13).
+    Func = 4,
+    /// The index of a map among the descriptors that the program is loaded with (Linux 5.14).
+    MapIndex = 5,
+    /// The same, for the address of a map's value.
+    MapIndexValue = 6,
+}
+
+impl Pseudo {
+    /// Every meaning, by number from 1.
+    pub const ALL: [Self; 6] =
+        [Self::MapFd, Self::MapValue, Self::BtfId, Self::Func, Self::MapIndex, Self::MapIndexValue];
+
+    /// The number.
+    pub const fn n(self) -> u8 {
+        self as u8
+    }
+
+    /// The meaning of this number, if it has one.
+    pub fn new(n: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(n).checked_sub(1)?).copied()
+    }
+
+    /// Whether the second half of the constant is an offset in the value of a map.
+    pub const fn has_offset(self) -> bool {
+        matches!(self, Self::MapValue | Self::MapIndexValue)
+    }
+}

@@ -6,13 +6,17 @@ use std::ops::Range;
 use crate::suggest::suggest;
 use crate::token::{Host, Mistake, Token, TokenKind};
 use crate::value::{register, size};
-use crate::{AluOp, AtomicOp, ByteOrder, Callee, Cond, Helper, JmpOp, Operand, Reg, Size, Stmt, Value};
+use crate::{
+    AluOp, AtomicOp, ByteOrder, Callee, Cond, Helper, JmpOp, Operand, Pseudo, Reference, Reg, Size, Stmt, Value,
+};
 
 /// A statement, and the tokens that it was made of.
 #[derive(Clone, Debug)]
 pub struct Statement<V, S> {
     /// What it says.
     pub stmt: Stmt<V>,
+    /// What it refers to until it is linked, as instructions of object files do.
+    pub reference: Option<Reference>,
     /// Where it begins.
     pub span: S,
     /// Which tokens it is, without the semicolon.
@@ -42,8 +46,8 @@ pub fn parse<H: Host>(
             continue;
         }
         let (start, span) = (parser.at, parser.span());
-        match parser.statement() {
-            Ok(stmt) => {
+        match parser.statement().and_then(|stmt| parser.referring(&stmt).map(|reference| (stmt, reference))) {
+            Ok((stmt, reference)) => {
                 if let Stmt::Label(name) = &stmt
                     && labels.insert(name.clone(), span).is_some()
                 {
@@ -56,7 +60,7 @@ pub fn parse<H: Host>(
                     mistakes.push(mistake);
                     parser.recover();
                 }
-                statements.push(Statement { stmt, span, tokens });
+                statements.push(Statement { stmt, reference, span, tokens });
             }
             Err(mistake) => {
                 mistakes.push(mistake);
@@ -75,7 +79,8 @@ pub fn parse<H: Host>(
 }
 
 /// The words that a statement can begin with, beside registers.
-const STARTS: [&str; 9] = ["if", "goto", "gotol", "may_goto", "call", "callx", "exit", "lock", "store_release"];
+const STARTS: [&str; 10] =
+    ["if", "goto", "gotol", "may_goto", "call", "callx", "exit", "lock", "store_release", "insn"];
 
 pub(crate) struct Parser<'a, H: Host> {
     pub host: &'a H,
@@ -117,13 +122,17 @@ impl<H: Host> Parser<'_, H> {
         self.is_punct(self.at + 1, punct)
     }
 
+    pub(crate) fn punct_ahead(&self, ahead: usize, punct: char) -> bool {
+        self.is_punct(self.at + ahead, punct)
+    }
+
     pub(crate) fn take(&mut self, punct: char) -> bool {
         let found = self.at(punct);
         self.at += usize::from(found);
         found
     }
 
-    fn take_word(&mut self, word: &str) -> bool {
+    pub(crate) fn take_word(&mut self, word: &str) -> bool {
         let found = self.peek_word() == Some(word);
         self.at += usize::from(found);
         found
@@ -205,6 +214,7 @@ impl<H: Host> Parser<'_, H> {
             "callx" => Ok(Stmt::Call(Callee::Reg(self.whole_register()?))),
             "exit" => Ok(Stmt::Exit),
             "lock" => self.lock(),
+            "insn" => self.raw(),
             "store_release" => {
                 self.expect('(')?;
                 let (size, _) = self.cast()?;
@@ -272,10 +282,22 @@ impl<H: Host> Parser<'_, H> {
                 self.check_range(span, "helper number", number, 0, i32::MAX.into(), None)?;
                 Ok(Callee::Helper(Helper(u32::try_from(number).unwrap_or_default())))
             }
+            Some(TokenKind::Punct('+' | '-')) => Ok(Callee::Relative(self.distance()?)),
             _ => {
                 let name = self.word("what to call")?;
-                if name == "kfunc" && self.peek_word().is_some() {
-                    return Ok(Callee::Kfunc(self.word("the name of a kernel function")?));
+                match (name.as_str(), self.peek()) {
+                    ("pc", Some(TokenKind::Punct('+' | '-'))) => return Ok(Callee::Relative(self.distance()?)),
+                    ("func", Some(TokenKind::Word(_))) => {
+                        return Ok(Callee::Function(self.name("the name of a function")?));
+                    }
+                    ("kfunc", Some(TokenKind::Word(_))) => {
+                        return Ok(Callee::Kfunc(self.word("the name of a kernel function")?));
+                    }
+                    ("kfunc", Some(TokenKind::Int(_))) => {
+                        let id = self.number("number of a kernel function", 0, i32::MAX.into())?;
+                        return Ok(Callee::KfuncId(i32::try_from(id).unwrap_or_default()));
+                    }
+                    _ => {}
                 }
                 if let Some(helper) = Helper::from_name(&name) {
                     if self.take('#') {
@@ -477,24 +499,45 @@ impl<H: Host> Parser<'_, H> {
         match word {
             "map" if bracket => {
                 self.advance();
+                if let Some(stmt) = self.numbered_map(dst)? {
+                    return Ok(Some(stmt));
+                }
                 let map = self.map()?;
-                if !self.take('[') {
+                if !self.first_value()? {
                     return Ok(Some(Stmt::LoadMap { dst, map }));
                 }
-                if !matches!(self.peek(), Some(TokenKind::Int(0))) {
-                    return Err(self.expected("`0`: only the first value has an address", None));
-                }
-                self.advance();
-                self.expect(']')?;
                 let offset = if self.take('+') { self.value()? } else { Value::Int(0) };
                 Ok(Some(Stmt::LoadMapValue { dst, map, offset }))
             }
             "func" if bracket => {
                 self.advance();
                 self.expect('[')?;
-                let name = self.word("the name of a function")?;
+                let stmt = if self.is_distance() {
+                    Stmt::LoadPseudo { dst, pseudo: Pseudo::Func, lower: self.distance()?, upper: 0 }
+                } else {
+                    Stmt::LoadFunc { dst, name: self.name("the name of a function")? }
+                };
                 self.expect(']')?;
-                Ok(Some(Stmt::LoadFunc { dst, name }))
+                Ok(Some(stmt))
+            }
+            "btf" if bracket => {
+                self.advance();
+                self.expect('[')?;
+                let lower = self.numbered("id")?;
+                self.expect(']')?;
+                Ok(Some(Stmt::LoadPseudo { dst, pseudo: Pseudo::BtfId, lower, upper: 0 }))
+            }
+            "addr_space_cast" if call => {
+                self.advance();
+                self.expect('(')?;
+                let src = self.whole_register()?;
+                self.expect(',')?;
+                let to = self.number("address space", 0, u16::MAX.into())?;
+                self.expect(',')?;
+                let from = self.number("address space", 0, u16::MAX.into())?;
+                self.expect(')')?;
+                let space = |number| u16::try_from(number).unwrap_or_default();
+                Ok(Some(Stmt::AddrSpaceCast { dst, src, to: space(to), from: space(from) }))
             }
             "load_acquire" if call => {
                 self.advance();

@@ -214,7 +214,7 @@ impl<H: Host> Parser<'_, H> {
                 self.advance();
                 Map::Rust(rust)
             }
-            _ => Map::Name(self.word("the name of a map")?),
+            _ => Map::Name(self.name("the name of a map")?),
         };
         self.expect(']')?;
         Ok(map)
@@ -223,19 +223,8 @@ impl<H: Host> Parser<'_, H> {
     /// Where a jump goes.
     pub(crate) fn target(&mut self) -> Result<Target<H::Rust>, H> {
         let span = self.span();
-        if self.peek_word() == Some("pc") {
-            self.advance();
-        }
-        let minus = self.at('-');
-        if minus || self.at('+') {
-            self.advance();
-            let Some(TokenKind::Int(int)) = self.peek().cloned() else {
-                return Err(self.expected("a number of instructions", None));
-            };
-            self.advance();
-            let slots = if minus { -int } else { int };
-            self.check_range(span, "jump distance", slots, i32::MIN.into(), i32::MAX.into(), None)?;
-            return Ok(Target::Relative(i32::try_from(slots).unwrap_or_default()));
+        if self.is_distance() {
+            return Ok(Target::Relative(self.distance()?));
         }
         if let Some(TokenKind::Rust(rust)) = self.peek().cloned() {
             self.advance();

@@ -26,7 +26,7 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
         ));
     }
     match place {
-        Attach::None => Err(misplaced(place, "it belongs nowhere")),
+        Attach::None | Attach::Trial { .. } => Err(misplaced(place, "it belongs nowhere")),
         Attach::Kprobe { symbol, offset } => probe::kernel(prog, target, place, symbol, *offset),
         Attach::Kretprobe { symbol } => probe::kernel(prog, target, place, symbol, 0),
         Attach::Uprobe { path, offset } | Attach::Uretprobe { path, offset } => {

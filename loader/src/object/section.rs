@@ -13,6 +13,7 @@ impl Attach {
     pub(crate) fn section(&self, onto: &str) -> String {
         let (kind, place) = match self {
             Self::None => ("socket", ""),
+            Self::Trial { kind, .. } => (kind.name().unwrap_or("socket"), ""),
             Self::Kprobe { symbol, .. } => ("kprobe", symbol.as_str()),
             Self::Kretprobe { symbol } => ("kretprobe", symbol.as_str()),
             Self::Uprobe { path, offset } => ("uprobe", function(path, *offset)),

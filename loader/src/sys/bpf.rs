@@ -62,6 +62,12 @@ attributes! {
     ObjPin = 6, 16 bytes { pathname: u64, bpf_fd: u32, file_flags: u32, }
     /// BPF_OBJ_GET
     ObjGet = 7, 16 bytes { pathname: u64, bpf_fd: u32, file_flags: u32, }
+    /// BPF_PROG_TEST_RUN
+    ProgTestRun = 10, 80 bytes {
+        prog_fd: u32, retval: u32, data_size_in: u32, data_size_out: u32, data_in: u64, data_out: u64, repeat: u32,
+        duration: u32, ctx_size_in: u32, ctx_size_out: u32, ctx_in: u64, ctx_out: u64, flags: u32, cpu: u32,
+        batch_size: u32, pad: u32,
+    }
     /// BPF_PROG_GET_NEXT_ID
     ProgNextId = 11, 12 bytes { start_id: u32, next_id: u32, open_flags: u32, }
     /// BPF_MAP_GET_NEXT_ID
@@ -272,6 +278,43 @@ pub(super) fn info_by_fd(object: BorrowedFd<'_>, info: u64, info_len: u32) -> io
     Ok(usize::try_from(attributes.info_len).unwrap_or_default())
 }
 
+/// How many bytes a program may put before and after its packet, at most, in a test run: what the kernel leaves around it.
+const HEADROOM: usize = 4096;
+
+/// Runs a program; what it leaves of packet and context comes back. Where the kernel has more to hand back than there is room
+/// for, what it does not fit is left out.
+pub(crate) fn prog_test_run(
+    prog: BorrowedFd<'_>,
+    data: &[u8],
+    context: &[u8],
+    repeat: u32,
+) -> io::Result<(ProgTestRun, Vec<u8>, Vec<u8>)> {
+    // Types that take no packet refuse room for one as well.
+    let mut data_out = vec![0; if data.is_empty() { 0 } else { data.len() + HEADROOM }];
+    let mut context_out = context.to_vec();
+    let place = |bytes: &mut Vec<u8>| if bytes.is_empty() { 0 } else { address_mut(bytes) };
+    let mut attributes = ProgTestRun {
+        prog_fd: number(prog),
+        data_size_in: length(data)?,
+        data_size_out: length(&data_out)?,
+        data_in: if data.is_empty() { 0 } else { address(data) },
+        data_out: place(&mut data_out),
+        repeat,
+        ctx_size_in: length(context)?,
+        ctx_size_out: length(&context_out)?,
+        ctx_in: if context.is_empty() { 0 } else { address(context) },
+        ctx_out: place(&mut context_out),
+        ..Default::default()
+    };
+    bpf(&mut attributes)?;
+    let cut = |mut bytes: Vec<u8>, size: u32| {
+        bytes.truncate(usize::try_from(size).unwrap_or_default());
+        bytes
+    };
+    let (data_out, context_out) = (cut(data_out, attributes.data_size_out), cut(context_out, attributes.ctx_size_out));
+    Ok((attributes, data_out, context_out))
+}
+
 /// The ids of all programs of the system.
 pub(crate) fn prog_ids() -> io::Result<Vec<u32>> {
     ids(|start_id| {
@@ -400,6 +443,7 @@ mod tests {
                 map_next(fd, None, &mut [0; 4]),
                 prog_load(ProgLoad::default(), ProgInput::default(), &mut []).map(drop),
                 btf_load(&[]).map(drop),
+                prog_test_run(fd, &[0; 14], &[], 1).map(drop),
                 obj_get(c"/none").map(drop),
                 obj_pin(c"/none", fd),
                 prog_ids().map(drop),
