@@ -1,11 +1,11 @@
 //! The same grammar from text, at run time.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 
 use bpfkit_asm_syntax::{
-    Callee, Host, Map, Mistake, Offset, Operand as Side, Place, Stmt, Target, Token, TokenKind, Value, WReg,
+    Block, Callee, Host, Map, Mistake, Offset, Operand as Side, Place, Stmt, Target, Token, TokenKind, Value, WReg,
 };
 
 use crate::{Asm, FieldPath, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, Source, Src};
@@ -51,95 +51,145 @@ impl Host for Text {
     }
 }
 
+impl ParseError {
+    /// A mistake at a line and a column, from 1; `text` is what the line says.
+    pub fn new(file: &str, (line, column): (u32, u32), text: &str, message: String, help: Option<String>) -> Self {
+        let mistake = (Position { line, column }, text.to_owned(), message, help);
+        Self { file: file.to_owned(), mistakes: vec![mistake] }
+    }
+
+    /// Adds those of another part of the file.
+    pub fn append(&mut self, other: Self) {
+        self.mistakes.extend(other.mistakes);
+    }
+}
+
+/// How many tokens are held at a time, at least: a text of a million statements takes no more memory than what is made of it.
+const BATCH: usize = 4096;
+
 impl Asm {
     /// Reads a program in the grammar of `bpf!`. `file` is what messages call the text.
     ///
     /// # Errors
     /// Every mistake with its line, as `file:line:column: message`.
     pub fn parse(text: &str, file: &str) -> Result<Self, ParseError> {
-        let line_of = |at: Position| {
-            let index = usize::try_from(at.line).unwrap_or(1).saturating_sub(1);
-            text.lines().nth(index).unwrap_or_default().to_owned()
-        };
+        Self::parse_part(text, file, 1)
+    }
+
+    /// The same for a part of a file, which begins with this line.
+    ///
+    /// # Errors
+    /// As [`Asm::parse`].
+    pub fn parse_part(text: &str, file: &str, first_line: u32) -> Result<Self, ParseError> {
         let report = |mistakes: Vec<Mistake<Position>>| ParseError {
             file: file.to_owned(),
             mistakes: mistakes
                 .into_iter()
-                .map(|mistake| (mistake.span, line_of(mistake.span), mistake.message, mistake.help))
+                .map(|mistake| {
+                    let index = usize::try_from(mistake.span.line.saturating_sub(first_line)).unwrap_or(usize::MAX);
+                    let line = text.lines().nth(index).unwrap_or_default();
+                    (mistake.span, line.to_owned(), mistake.message, mistake.help)
+                })
                 .collect(),
         };
-        let (tokens, starts, end) = lex(text).map_err(|mistake| report(vec![mistake]))?;
-        let statements = bpfkit_asm_syntax::parse(&Text, &tokens, end).map_err(report)?;
+        let mut lexer = Lexer { text, at: 0, span: Position { line: first_line, column: 1 } };
+        let mut block = Block::default();
         let mut asm = Self::new();
-        let labels: BTreeMap<&str, Label> = statements
-            .iter()
-            .filter_map(|statement| match &statement.stmt {
-                Stmt::Label(name) => Some((name.as_str(), asm.named_label(name))),
-                _ => None,
-            })
-            .collect();
-        for statement in &statements {
-            let range = &statement.tokens;
-            let last = starts.get(range.end.saturating_sub(1)).map_or(0, |&(_, stop)| stop);
-            let first = starts.get(range.start).map_or(0, |&(start, _)| start);
-            let words = text.get(first..last).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-            let Position { line, column } = statement.span;
-            asm.at(Source { file: file.to_owned().into(), line, column, text: words.into() });
-            if let Some(reference) = &statement.reference {
-                asm.refer(reference.clone());
+        let mut labels = HashMap::new();
+        loop {
+            let (tokens, bytes) = lexer.batch().map_err(|mistake| report(vec![mistake]))?;
+            if tokens.is_empty() {
+                break;
             }
-            emit(&mut asm, &labels, &statement.stmt);
+            for statement in &block.parse(&Text, &tokens, lexer.span) {
+                let range = &statement.tokens;
+                let last = bytes.get(range.end.saturating_sub(1)).map_or(0, |&(_, stop)| stop);
+                let first = bytes.get(range.start).map_or(0, |&(start, _)| start);
+                let words = text.get(first..last).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+                let Position { line, column } = statement.span;
+                asm.at(Source { file: file.to_owned().into(), line, column, text: words.into() });
+                if let Some(reference) = &statement.reference {
+                    asm.refer(reference.clone());
+                }
+                emit(&mut asm, &mut labels, &statement.stmt);
+            }
         }
+        block.finish().map_err(report)?;
         Ok(asm)
     }
 }
 
-type Tokens = (Vec<Token<Infallible, Position>>, Vec<(usize, usize)>, Position);
+/// Cuts a text into tokens. Comments run from `//` to the end of the line.
+struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+    span: Position,
+}
 
-/// Cuts a text into tokens, with the bytes where each starts and stops. Comments run from `//` to the end of the line.
-fn lex(text: &str) -> Result<Tokens, Mistake<Position>> {
-    let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
-    let mut span = Position { line: 1, column: 1 };
-    let mut at = 0;
-    while let Some(c) = text[at..].chars().next() {
-        let start = at;
-        let rest = &text[at..];
-        let mistake = |message: String| Mistake { span, message, help: None };
-        let kind = if c == '\n' {
-            at += 1;
-            span = Position { line: span.line.saturating_add(1), column: 1 };
-            continue;
-        } else if c.is_whitespace() {
-            at += c.len_utf8();
-            span.column = span.column.saturating_add(1);
-            continue;
-        } else if rest.starts_with("//") {
-            at += rest.find('\n').unwrap_or(rest.len());
-            continue;
-        } else if c.is_ascii_digit() {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            let word = &rest[..end];
-            let number = number(word).ok_or_else(|| mistake(format!("`{word}` is not a number")))?;
-            at += end;
-            TokenKind::Int(number)
-        } else if c.is_ascii_alphabetic() || c == '_' {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            at += end;
-            TokenKind::Word(rest[..end].to_owned())
-        } else if matches!(c, '{' | '}') {
-            return Err(mistake("a text has no Rust expressions in braces".to_owned()));
-        } else if c.is_ascii_punctuation() {
-            at += 1;
-            TokenKind::Punct(c)
-        } else {
-            return Err(mistake(format!("`{}` has no meaning here", c.escape_default())));
-        };
-        tokens.push(Token { kind, span });
-        bytes.push((start, at));
-        // Everything that becomes a token is ASCII.
-        span.column = span.column.saturating_add(u32::try_from(at - start).unwrap_or(u32::MAX));
+/// Tokens, and the bytes where each starts and stops.
+type Tokens = (Vec<Token<Infallible, Position>>, Vec<(usize, usize)>);
+
+impl Lexer<'_> {
+    /// The next tokens, up to the end of a statement; none at the end of the text.
+    fn batch(&mut self) -> Result<Tokens, Mistake<Position>> {
+        let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
+        while let Some((token, range)) = self.token()? {
+            let is_end = token.kind == TokenKind::Punct(';');
+            tokens.push(token);
+            bytes.push(range);
+            if is_end && tokens.len() >= BATCH {
+                break;
+            }
+        }
+        Ok((tokens, bytes))
     }
-    Ok((tokens, bytes, span))
+
+    #[allow(clippy::type_complexity)] // a token and its bytes
+    fn token(&mut self) -> Result<Option<(Token<Infallible, Position>, (usize, usize))>, Mistake<Position>> {
+        let text = self.text;
+        while let Some(c) = text[self.at..].chars().next() {
+            let (start, span) = (self.at, self.span);
+            let rest = &text[start..];
+            let mistake = |message: String| Mistake { span, message, help: None };
+            let kind = if c == '\n' {
+                self.at += 1;
+                self.span = Position { line: span.line.saturating_add(1), column: 1 };
+                continue;
+            } else if c.is_whitespace() {
+                self.at += c.len_utf8();
+                self.span.column = span.column.saturating_add(1);
+                continue;
+            } else if rest.starts_with("//") {
+                self.at += rest.find('\n').unwrap_or(rest.len());
+                continue;
+            } else if c.is_ascii_digit() {
+                let word = word(rest);
+                let number = number(word).ok_or_else(|| mistake(format!("`{word}` is not a number")))?;
+                self.at += word.len();
+                TokenKind::Int(number)
+            } else if c.is_ascii_alphabetic() || c == '_' {
+                self.at += word(rest).len();
+                TokenKind::Word(word(rest).to_owned())
+            } else if matches!(c, '{' | '}') {
+                return Err(mistake("a text has no Rust expressions in braces".to_owned()));
+            } else if c.is_ascii_punctuation() {
+                self.at += 1;
+                TokenKind::Punct(c)
+            } else {
+                return Err(mistake(format!("`{}` has no meaning here", c.escape_default())));
+            };
+            // Everything that becomes a token is ASCII.
+            let length = u32::try_from(self.at - start).unwrap_or(u32::MAX);
+            self.span.column = span.column.saturating_add(length);
+            return Ok(Some((Token { kind, span }, (start, self.at))));
+        }
+        Ok(None)
+    }
+}
+
+/// Letters, digits and `_` at the start of a text.
+fn word(text: &str) -> &str {
+    &text[..text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())]
 }
 
 fn number(word: &str) -> Option<i128> {
@@ -179,14 +229,23 @@ fn map(map: &Map<Infallible>) -> MapRef {
     }
 }
 
-/// The same calls of the builder that the macro writes down.
-fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) {
-    let target = |target: &Target<Infallible>| match target {
-        // The grammar has checked that the block has the label.
-        Target::Label(name) => labels.get(name.as_str()).map_or(JumpTo::Relative(0), |label| JumpTo::Label(*label)),
+fn label(asm: &mut Asm, labels: &mut HashMap<String, Label>, name: &str) -> Label {
+    match labels.get(name) {
+        Some(&label) => label,
+        None => *labels.entry(name.to_owned()).or_insert_with(|| asm.named_label(name)),
+    }
+}
+
+fn target(asm: &mut Asm, labels: &mut HashMap<String, Label>, target: &Target<Infallible>) -> JumpTo {
+    match target {
+        Target::Label(name) => JumpTo::Label(label(asm, labels, name)),
         Target::Relative(slots) => JumpTo::Relative(*slots),
         Target::Rust(never) => match *never {},
-    };
+    }
+}
+
+/// The same calls of the builder that the macro writes down.
+fn emit(asm: &mut Asm, labels: &mut HashMap<String, Label>, stmt: &Stmt<Infallible>) {
     let whole = |operand: &Side<Infallible>| match operand {
         Side::Reg(reg) => Operand::Reg(*reg),
         Side::Imm(imm) => Operand::Imm(value(imm)),
@@ -196,10 +255,10 @@ fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) 
         Side::Imm(imm) => Operand::Imm(value(imm)),
     };
     let _ = match stmt {
-        Stmt::Label(name) => match labels.get(name.as_str()) {
-            Some(&label) => asm.bind(label),
-            None => asm,
-        },
+        Stmt::Label(name) => {
+            let label = label(asm, labels, name);
+            asm.bind(label)
+        }
         Stmt::Splice(never) => match *never {},
         Stmt::Alu { op, wide: true, dst, src } => asm.alu(*op, *dst, whole(src)),
         Stmt::Alu { op, wide: false, dst, src } => asm.alu(*op, WReg::from(*dst), half(src)),
@@ -223,13 +282,26 @@ fn emit(asm: &mut Asm, labels: &BTreeMap<&str, Label>, stmt: &Stmt<Infallible>) 
         Stmt::LoadMapValue { dst, map: name, offset } => asm.load_map_value(*dst, map(name), value(offset)),
         Stmt::LoadFunc { dst, name } => asm.load_func(*dst, name.clone()),
         Stmt::LoadPseudo { dst, pseudo, lower, upper } => asm.load_pseudo(*dst, *pseudo, *lower, *upper),
-        Stmt::Jump { cond: None, to } => asm.goto(target(to)),
-        Stmt::Jump { cond: Some(cond), to } if cond.wide => {
-            asm.jump(cond.op, cond.left, whole(&cond.right), target(to))
+        Stmt::Jump { cond: None, to } => {
+            let to = target(asm, labels, to);
+            asm.goto(to)
         }
-        Stmt::Jump { cond: Some(cond), to } => asm.jump(cond.op, WReg::from(cond.left), half(&cond.right), target(to)),
-        Stmt::Gotol(to) => asm.gotol(target(to)),
-        Stmt::MayGoto(to) => asm.may_goto(target(to)),
+        Stmt::Jump { cond: Some(cond), to } => {
+            let to = target(asm, labels, to);
+            if cond.wide {
+                asm.jump(cond.op, cond.left, whole(&cond.right), to)
+            } else {
+                asm.jump(cond.op, WReg::from(cond.left), half(&cond.right), to)
+            }
+        }
+        Stmt::Gotol(to) => {
+            let to = target(asm, labels, to);
+            asm.gotol(to)
+        }
+        Stmt::MayGoto(to) => {
+            let to = target(asm, labels, to);
+            asm.may_goto(to)
+        }
         Stmt::Call(Callee::Helper(helper)) => asm.call(*helper),
         Stmt::Call(Callee::Rust(never)) => match *never {},
         Stmt::Call(Callee::Function(name)) => asm.call_func(name.clone()),

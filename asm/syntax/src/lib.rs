@@ -20,7 +20,7 @@ mod version;
 pub use ast::{Callee, Cond, Map, Offset, Operand, Place, Reference, Stmt, Target, Value};
 pub use helper::Helper;
 pub use op::{AluOp, AtomicOp, ByteOrder, JmpOp, Pseudo, Size};
-pub use parse::{Statement, parse};
+pub use parse::{Block, Statement, parse};
 pub use prototype::Doc;
 pub use raw::is_name;
 pub use reg::{Reg, WReg};

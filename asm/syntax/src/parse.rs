@@ -25,57 +25,94 @@ pub struct Statement<V, S> {
 
 pub(crate) type Result<T, H> = std::result::Result<T, Mistake<<H as Host>::Span>>;
 
-/// Parses a block. Labels are checked: each jump has one, and each stands in one place.
+/// A block that is parsed, all at once or in parts.
 ///
-/// `end` is where a message points that misses something after the last token.
+/// Labels are checked: each jump has one, and each stands in one place.
+#[derive(Debug)]
+pub struct Block<S> {
+    labels: BTreeMap<String, S>,
+    jumps: Vec<(String, S)>,
+    mistakes: Vec<Mistake<S>>,
+}
+
+impl<S: Copy> Default for Block<S> {
+    fn default() -> Self {
+        Self { labels: BTreeMap::new(), jumps: Vec::new(), mistakes: Vec::new() }
+    }
+}
+
+impl<S: Copy> Block<S> {
+    /// Parses the next tokens, which begin and end with a statement. `end` is where a message points that misses something after
+    /// the last of them.
+    pub fn parse<H: Host<Span = S>>(
+        &mut self,
+        host: &H,
+        tokens: &[Token<H::Rust, S>],
+        end: S,
+    ) -> Vec<Statement<H::Rust, S>> {
+        let mut parser = Parser { host, tokens, at: 0, end, jumps: &mut self.jumps };
+        let mut statements = Vec::new();
+        while parser.at < tokens.len() {
+            if parser.take(';') {
+                continue;
+            }
+            let (start, span) = (parser.at, parser.span());
+            match parser.statement().and_then(|stmt| parser.referring(&stmt).map(|reference| (stmt, reference))) {
+                Ok((stmt, reference)) => {
+                    if let Stmt::Label(name) = &stmt
+                        && self.labels.insert(name.clone(), span).is_some()
+                    {
+                        let message = format!("label `{name}` stands in two places");
+                        self.mistakes.push(Mistake { span, message, help: None });
+                    }
+                    let tokens = start..parser.at;
+                    if !matches!(stmt, Stmt::Label(_))
+                        && let Err(mistake) = parser.semicolon()
+                    {
+                        self.mistakes.push(mistake);
+                        parser.recover();
+                    }
+                    statements.push(Statement { stmt, reference, span, tokens });
+                }
+                Err(mistake) => {
+                    self.mistakes.push(mistake);
+                    parser.recover();
+                }
+            }
+        }
+        statements
+    }
+
+    /// Ends the block.
+    ///
+    /// # Errors
+    /// Every mistake; after one the grammar went on behind the next semicolon.
+    pub fn finish(mut self) -> std::result::Result<(), Vec<Mistake<S>>> {
+        for (name, span) in self.jumps {
+            if !self.labels.contains_key(&name) {
+                let near = suggest(&name, self.labels.keys().map(String::as_str));
+                let help = near.map(|near| format!("did you mean `{near}`?"));
+                let message = format!("there is no label `{name}` in this block");
+                self.mistakes.push(Mistake { span, message, help });
+            }
+        }
+        if self.mistakes.is_empty() { Ok(()) } else { Err(self.mistakes) }
+    }
+}
+
+/// Parses a whole block. `end` is where a message points that misses something after the last token.
 ///
 /// # Errors
-/// Every mistake; after one the grammar goes on behind the next semicolon.
+/// As [`Block::finish`].
 #[allow(clippy::type_complexity)] // naming it would hide more than it shows
 pub fn parse<H: Host>(
     host: &H,
     tokens: &[Token<H::Rust, H::Span>],
     end: H::Span,
 ) -> std::result::Result<Vec<Statement<H::Rust, H::Span>>, Vec<Mistake<H::Span>>> {
-    let mut parser = Parser { host, tokens, at: 0, end, jumps: Vec::new() };
-    let mut statements = Vec::new();
-    let mut mistakes = Vec::new();
-    let mut labels = BTreeMap::new();
-    while parser.at < tokens.len() {
-        if parser.take(';') {
-            continue;
-        }
-        let (start, span) = (parser.at, parser.span());
-        match parser.statement().and_then(|stmt| parser.referring(&stmt).map(|reference| (stmt, reference))) {
-            Ok((stmt, reference)) => {
-                if let Stmt::Label(name) = &stmt
-                    && labels.insert(name.clone(), span).is_some()
-                {
-                    mistakes.push(parser.mistake(span, format!("label `{name}` stands in two places"), None));
-                }
-                let tokens = start..parser.at;
-                if !matches!(stmt, Stmt::Label(_))
-                    && let Err(mistake) = parser.semicolon()
-                {
-                    mistakes.push(mistake);
-                    parser.recover();
-                }
-                statements.push(Statement { stmt, reference, span, tokens });
-            }
-            Err(mistake) => {
-                mistakes.push(mistake);
-                parser.recover();
-            }
-        }
-    }
-    for (name, span) in &parser.jumps {
-        if !labels.contains_key(name) {
-            let near = suggest(name, labels.keys().map(String::as_str));
-            let help = near.map(|near| format!("did you mean `{near}`?"));
-            mistakes.push(parser.mistake(*span, format!("there is no label `{name}` in this block"), help));
-        }
-    }
-    if mistakes.is_empty() { Ok(statements) } else { Err(mistakes) }
+    let mut block = Block::default();
+    let statements = block.parse(host, tokens, end);
+    block.finish().map(|()| statements)
 }
 
 /// The words that a statement can begin with, beside registers.
@@ -87,7 +124,7 @@ pub(crate) struct Parser<'a, H: Host> {
     tokens: &'a [Token<H::Rust, H::Span>],
     at: usize,
     end: H::Span,
-    pub jumps: Vec<(String, H::Span)>,
+    pub jumps: &'a mut Vec<(String, H::Span)>,
 }
 
 impl<H: Host> Parser<'_, H> {

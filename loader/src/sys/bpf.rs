@@ -281,8 +281,7 @@ pub(super) fn info_by_fd(object: BorrowedFd<'_>, info: u64, info_len: u32) -> io
 /// How many bytes a program may put before and after its packet, at most, in a test run: what the kernel leaves around it.
 const HEADROOM: usize = 4096;
 
-/// Runs a program; what it leaves of packet and context comes back. Where the kernel has more to hand back than there is room
-/// for, what it does not fit is left out.
+/// Runs a program; what it leaves of packet and context comes back.
 pub(crate) fn prog_test_run(
     prog: BorrowedFd<'_>,
     data: &[u8],
