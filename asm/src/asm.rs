@@ -37,6 +37,11 @@ impl Asm {
         Self::default()
     }
 
+    /// Whether nothing was written: no instruction and no label.
+    pub fn is_empty(&self) -> bool {
+        self.insns.is_empty() && self.bound.is_empty() && self.error.is_none()
+    }
+
     /// Says where the instructions that follow were written.
     pub fn at(&mut self, source: Source) -> &mut Self {
         self.here = Some(source);

@@ -37,7 +37,7 @@ pub use asm::Asm;
 pub use bpfkit_asm_macros::bpf;
 pub use bpfkit_asm_syntax::{
     AluOp, AtomicOp, ByteOrder, Doc, Helper, JmpOp, ParseVersionError, Pseudo, Reference, Reg, Size, Version, WReg,
-    is_name,
+    is_name, suggest,
 };
 pub use code::{Code, Fixup, Source};
 pub use decode::{Statement, statements, text};

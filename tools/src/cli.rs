@@ -11,8 +11,8 @@ use crate::error::Chain;
 use crate::output::Output;
 use crate::tool::{self, Tool};
 use crate::{
-    Error, bpf2bpf, btf, dump, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect, usdt,
-    writehist,
+    Error, asm, bpf2bpf, btf, disasm, dump, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect,
+    usdt, writehist,
 };
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
@@ -33,7 +33,11 @@ pub enum Command {
     #[command(flatten)]
     Tool(ToolCommand),
     #[allow(missing_docs)]
+    Asm(asm::Args),
+    #[allow(missing_docs)]
     Btf(btf::Args),
+    #[allow(missing_docs)]
+    Disasm(disasm::Args),
     #[allow(missing_docs)]
     Dump(dump::Args),
     #[allow(missing_docs)]
@@ -101,7 +105,9 @@ impl Command {
     pub fn run(&self, output: &mut Output) -> Result<(), Error> {
         let question: &dyn Question = match self {
             Self::Tool(command) => return tool::run(command.tool(), output),
+            Self::Asm(args) => args,
             Self::Btf(args) => args,
+            Self::Disasm(args) => args,
             Self::Dump(args) => args,
             Self::Features(args) => args,
             Self::Usdt(args) => args,

@@ -1,10 +1,12 @@
 //! The tools of bpfkit. One module holds one tool: its manual, arguments, event, maps, programs and output.
 #![forbid(unsafe_code)]
 
+pub mod asm;
 pub mod bpf2bpf;
 pub mod btf;
 pub mod cli;
 mod columns;
+pub mod disasm;
 pub mod dump;
 mod error;
 mod escape;
@@ -15,6 +17,7 @@ mod filter;
 mod flow;
 pub mod gethostlatency;
 pub mod icmpecho;
+mod input;
 mod libcs;
 mod netdb;
 mod options;

@@ -1,6 +1,6 @@
 //! The options that every tool has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bpfkit_asm::Version;
@@ -52,17 +52,7 @@ impl Options {
     /// # Errors
     /// When the BTF file cannot be read or the running kernel cannot be told.
     pub fn target(&self) -> Result<Target, Error> {
-        if let Some(version) = self.kernel {
-            // Of an archive, the first kernel of this version.
-            let is_wanted = |release: &str| release.parse() == Ok(version);
-            let btf = self.btf.as_deref().map(|file| Btf::open(file, Some(ROOTS), is_wanted)).transpose()?;
-            return Ok(Target::offline(btf.map(|(btf, _)| btf), version));
-        }
-        let mut builder = Target::builder().roots(ROOTS).carried(CARRIED);
-        if let Some(path) = &self.btf {
-            builder = builder.btf_file(path);
-        }
-        Ok(self.without.iter().fold(builder, |builder, &feature| builder.without(feature)).running()?)
+        target(self.btf.as_deref(), self.kernel, &self.without, Some(ROOTS))
     }
 }
 
@@ -74,6 +64,33 @@ fn pages(text: &str) -> Result<usize, String> {
     } else {
         Err("must be 1, 2, 4, .. or 1048576".to_owned())
     }
+}
+
+/// The kernel of this version with the types in a file, or the running one where there is no version. Of DWARF, only what `roots`
+/// name is read.
+///
+/// # Errors
+/// As [`Options::target`].
+pub fn target(
+    btf: Option<&Path>,
+    kernel: Option<Version>,
+    without: &[Feature],
+    roots: Option<&'static [&'static str]>,
+) -> Result<Target, Error> {
+    if let Some(version) = kernel {
+        // Of an archive, the first kernel of this version.
+        let is_wanted = |release: &str| release.parse() == Ok(version);
+        let btf = btf.map(|file| Btf::open(file, roots, is_wanted)).transpose()?;
+        return Ok(Target::offline(btf.map(|(btf, _)| btf), version));
+    }
+    let mut builder = Target::builder().carried(CARRIED);
+    if let Some(roots) = roots {
+        builder = builder.roots(roots);
+    }
+    if let Some(path) = btf {
+        builder = builder.btf_file(path);
+    }
+    Ok(without.iter().fold(builder, |builder, &feature| builder.without(feature)).running()?)
 }
 
 /// A positive number of seconds, fractions included.

@@ -31,7 +31,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use bpfkit_loader::{Linked, LoadedProg, MapSpec, Symbols, Target};
+use bpfkit_loader::{Linked, LoadedProg, MapSpec, ProgSpec, Symbols, Target};
 
 use self::explain::Place;
 pub use self::listing::{Function, Listing, MapUse, Row};
@@ -134,9 +134,15 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// As [`Tool::programs`]; what the target does not know, such as a member of a structure.
     pub fn of(tool: &dyn Tool, target: &'a Target) -> Result<Self, Error> {
-        let programs = tool.programs(target)?;
+        Self::new(&tool.programs(target)?, tool.maps(target)?, target)
+    }
+
+    /// Programs and maps from elsewhere.
+    ///
+    /// # Errors
+    /// What the target does not know.
+    pub fn new(programs: &[ProgSpec], maps: Vec<MapSpec>, target: &'a Target) -> Result<Self, Error> {
         let programs = programs.iter().map(|program| program.link(target)).collect::<Result<Vec<_>, _>>()?;
-        let maps = tool.maps(target)?;
         Ok(Self { target, all: programs.clone(), programs, maps })
     }
 
