@@ -324,3 +324,38 @@ impl Functions {
         if *count == 1 { name } else { self.name(&format!("{name}.{}", *self.0.get(&name).unwrap_or(&0))) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is changed in an object file, it is read or refused.
+    #[test]
+    fn no_object_file_upsets_the_reader() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/bpf/sample.o");
+        let sample = std::fs::read(path).unwrap();
+        let (mut read, mut refused) = (0, 0);
+        for at in 0..sample.len() {
+            for value in [0, 1, 0x7f, 0xff, sample[at] ^ 0x10] {
+                let mut bytes = sample.clone();
+                bytes[at] = value;
+                match Object::parse(&bytes) {
+                    Ok(object) => {
+                        read += 1;
+                        object.sections.iter().for_each(|section| drop(object.lines(section)));
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        assert!(read > 1000 && refused > 100, "{read} {refused}");
+    }
+
+    #[test]
+    fn names_of_functions_are_each_ones_own_and_words_of_the_grammar() {
+        let mut functions = Functions::default();
+        let names = ["f", "f", "f.2", "f", "a b", "9", ".text"].map(|name| functions.name(name));
+        assert_eq!(names, ["f", "f.2", "f.2.2", "f.3", "a_b", "f9", ".text"]);
+        assert!(names.iter().all(|name| is_name(name)));
+    }
+}
