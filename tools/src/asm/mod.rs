@@ -3,6 +3,7 @@
 //! ```text
 //! bpfkit asm count.bpf                       what the instructions are on this kernel
 //! bpfkit asm count.bpf -o count.bin          their bytes
+//! bpfkit asm count.bpf --format obj -o c.o   an object file for libbpf
 //! bpfkit asm count.bpf --run --duration 5    load it, attach it, show what it prints and counts
 //! bpfkit disasm xdp.o | bpfkit asm - --run   the same for what a compiler made
 //! ```
@@ -19,9 +20,9 @@ use bpfkit_asm::Version;
 use bpfkit_loader::{Attach, Feature, ProgSpec, Target};
 
 pub use self::document::{Document, MapDef, Section, bytes, quoted, word};
-pub use self::place::{directive, of_section};
+pub use self::place::directive;
 use crate::cli::Question;
-use crate::dump::{Subject, View};
+use crate::dump::{Format, Subject, View};
 use crate::options::{self, seconds};
 use crate::output::Output;
 use crate::{Error, input};
@@ -41,14 +42,11 @@ pub struct Args {
     /// How the listing shows them
     #[command(flatten)]
     pub view: View,
-    /// Write the bytes of a section to this file, as they are without a kernel that loads them
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// The same in hexadecimal
+    /// Print the bytes of a section in hexadecimal, as they are before a kernel loads them; -o alone writes the same bytes
     #[arg(long)]
     pub hex: bool,
     /// Load the programs, attach them or have the kernel run them once, and show what they do; needs root
-    #[arg(long, conflicts_with_all = ["output", "hex", "kernel"])]
+    #[arg(long, conflicts_with_all = ["output", "hex", "kernel", "format"])]
     pub run: bool,
     /// With --run: the packet for programs that take one, in hexadecimal, or @FILE; 64 bytes of zeros without it
     #[arg(long, value_name = "HEX", requires = "run")]
@@ -160,15 +158,16 @@ impl Question for Args {
         if self.run {
             return run::run(self, &document, output);
         }
-        if let Some(path) = &self.output {
+        let is_bytes = self.view.output.is_some() && self.view.format == Format::Text;
+        if self.hex || is_bytes {
             let bytes = self.bytes(&document)?;
             let bytes = if self.hex { hex(&bytes).into_bytes() } else { bytes };
+            let Some(path) = &self.view.output else {
+                output.bytes(&bytes)?;
+                return output.flush();
+            };
             return std::fs::write(path, bytes)
                 .map_err(|error| Error::Io(format!("cannot write {}", path.display()), error));
-        }
-        if self.hex {
-            output.bytes(hex(&self.bytes(&document)?).as_bytes())?;
-            return output.flush();
         }
         let target = self.target()?;
         let maps = document.maps.iter().map(|map| map.spec.clone()).collect();

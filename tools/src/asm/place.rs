@@ -119,79 +119,6 @@ pub fn directive(attach: &Attach) -> Option<String> {
     })
 }
 
-/// Sections whose programs are of a type, and verified for an attach type, wherever they are attached: a part of the table in
-/// Documentation/bpf/libbpf/program_types.rst. What comes later is more special.
-const SECTIONS: [(&str, ProgType, u32); 42] = [
-    ("socket", ProgType::SOCKET_FILTER, 0),
-    ("kprobe", ProgType::KPROBE, 0),
-    ("kretprobe", ProgType::KPROBE, 0),
-    ("uprobe", ProgType::KPROBE, 0),
-    ("uretprobe", ProgType::KPROBE, 0),
-    ("usdt", ProgType::KPROBE, 0),
-    ("tc", ProgType::SCHED_CLS, 0),
-    ("tcx", ProgType::SCHED_CLS, 0),
-    ("classifier", ProgType::SCHED_CLS, 0),
-    ("action", ProgType::SCHED_ACT, 0),
-    ("tracepoint", ProgType::TRACEPOINT, 0),
-    ("tp", ProgType::TRACEPOINT, 0),
-    ("raw_tracepoint", ProgType::RAW_TRACEPOINT, 0),
-    ("raw_tp", ProgType::RAW_TRACEPOINT, 0),
-    ("raw_tracepoint.w", ProgType::RAW_TRACEPOINT_WRITABLE, 0),
-    ("raw_tp.w", ProgType::RAW_TRACEPOINT_WRITABLE, 0),
-    ("xdp", ProgType::XDP, 37),
-    ("perf_event", ProgType::PERF_EVENT, 0),
-    ("lwt_in", ProgType::LWT_IN, 0),
-    ("lwt_out", ProgType::LWT_OUT, 0),
-    ("lwt_xmit", ProgType::LWT_XMIT, 0),
-    ("lwt_seg6local", ProgType::LWT_SEG6LOCAL, 0),
-    ("sockops", ProgType::SOCK_OPS, 3),
-    ("sk_skb", ProgType::SK_SKB, 0),
-    ("sk_msg", ProgType::SK_MSG, 7),
-    ("lirc_mode2", ProgType::LIRC_MODE2, 11),
-    ("flow_dissector", ProgType::FLOW_DISSECTOR, 17),
-    ("cgroup_skb/ingress", ProgType::CGROUP_SKB, 0),
-    ("cgroup_skb/egress", ProgType::CGROUP_SKB, 1),
-    ("cgroup/skb", ProgType::CGROUP_SKB, 0),
-    ("cgroup/sock", ProgType::CGROUP_SOCK, 2),
-    ("cgroup/dev", ProgType::CGROUP_DEVICE, 6),
-    ("cgroup/bind4", ProgType::CGROUP_SOCK_ADDR, 8),
-    ("cgroup/bind6", ProgType::CGROUP_SOCK_ADDR, 9),
-    ("cgroup/connect4", ProgType::CGROUP_SOCK_ADDR, 10),
-    ("cgroup/connect6", ProgType::CGROUP_SOCK_ADDR, 11),
-    ("cgroup/sendmsg4", ProgType::CGROUP_SOCK_ADDR, 14),
-    ("cgroup/sendmsg6", ProgType::CGROUP_SOCK_ADDR, 15),
-    ("cgroup/sysctl", ProgType::CGROUP_SYSCTL, 18),
-    ("sk_lookup", ProgType::SK_LOOKUP, 36),
-    ("syscall", ProgType::SYSCALL, 0),
-    ("netfilter", ProgType::NETFILTER, 45),
-];
-
-/// Where the programs of a section belong, by its name as libbpf reads it.
-pub fn of_section(name: &str) -> Option<Attach> {
-    let (kind, place) = name.split_once('/').unwrap_or((name, ""));
-    let whole = || (!place.is_empty() && !place.contains(['/', '*', '?', ' '])).then(|| place.to_owned());
-    let attach = match kind {
-        "kprobe" => whole().and_then(|place| attach(&[kind.to_owned(), place]).ok()),
-        "kretprobe" => whole().map(|symbol| Attach::Kretprobe { symbol }),
-        "tracepoint" | "tp" => place
-            .split_once('/')
-            .map(|(category, name)| Attach::Tracepoint { category: category.to_owned(), name: name.to_owned() }),
-        "raw_tracepoint" | "raw_tp" => whole().map(|name| Attach::RawTracepoint { name }),
-        "fentry" => whole().map(|func| Attach::Fentry { func }),
-        "fexit" => whole().map(|func| Attach::Fexit { func }),
-        "fmod_ret" => whole().map(|func| Attach::FmodRet { func }),
-        "lsm" => whole().map(|hook| Attach::Lsm { hook }),
-        "tp_btf" => whole().map(|name| Attach::TpBtf { name }),
-        _ => None,
-    };
-    attach.or_else(|| {
-        let is =
-            |known: &str| name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '_']));
-        let found = SECTIONS.iter().rev().find(|(known, ..)| is(known));
-        found.map(|&(_, kind, expected)| Attach::Trial { kind, expected })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,28 +167,5 @@ mod tests {
         }
         assert!(trial(&words("xpd")).unwrap_err().contains("did you mean xdp?"));
         assert!(trial(&words("xdp many")).unwrap_err().contains("not a number"));
-    }
-
-    #[test]
-    fn sections_of_object_files_have_the_places_that_libbpf_gives_them() {
-        for (section, line) in [
-            ("kprobe/tcp_connect", ".attach kprobe tcp_connect"),
-            ("tp/sched/sched_switch", ".attach tracepoint sched:sched_switch"),
-            ("fexit/tcp_close", ".attach fexit tcp_close"),
-            ("xdp", ".type xdp 37"),
-            ("xdp/frags", ".type xdp 37"),
-            ("xdp_drop", ".type xdp 37"),
-            ("socket", ".type socket_filter"),
-            ("cgroup/connect4", ".type cgroup_sock_addr 10"),
-            ("cgroup_skb/egress", ".type cgroup_skb 1"),
-            ("kprobe", ".type kprobe"),
-            ("uprobe//bin/sh:main", ".type kprobe"),
-            ("tc", ".type sched_cls"),
-        ] {
-            assert_eq!(of_section(section).as_ref().and_then(directive).as_deref(), Some(line), "{section}");
-        }
-        for unknown in [".text", "", "nothing", "xdpx"] {
-            assert_eq!(of_section(unknown), None, "{unknown}");
-        }
     }
 }

@@ -6,7 +6,9 @@ use bpfkit_asm::{Insn, Names, Statement, statements};
 
 use super::Args;
 use super::object::{Code, Object, Span};
-use crate::asm::{self, directive, of_section, quoted};
+use bpfkit_loader::Attach;
+
+use crate::asm::{self, directive, quoted};
 use crate::output::Output;
 use crate::{Error, Escaped};
 
@@ -57,7 +59,7 @@ pub fn print(args: &Args, name: &str, object: &Object, output: &mut Output) -> R
         if object.is_elf {
             output.line("")?;
             output.line(&format!(".section {}", quoted(&section.name)))?;
-            if let Some(line) = of_section(&section.name).as_ref().and_then(directive) {
+            if let Some(line) = Attach::of_section(&section.name).as_ref().and_then(directive) {
                 output.line(&line)?;
             }
         }
