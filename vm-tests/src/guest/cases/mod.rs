@@ -22,6 +22,7 @@ mod probe;
 mod settings;
 mod skbrecv;
 mod tcpconnect;
+mod texts;
 pub(super) mod usdt;
 mod verifier;
 mod writehist;
@@ -40,6 +41,7 @@ const AREAS: &[&[Case]] = &[
     loader_tracing::CASES,
     loader_examples::CASES,
     asm::CASES,
+    texts::CASES,
     bpf2bpf::CASES,
     objects::CASES,
     features::CASES,
