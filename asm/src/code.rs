@@ -90,7 +90,7 @@ impl Code {
     pub fn resolved(&self) -> Cow<'_, Self> {
         let mut code = Cow::Borrowed(self);
         for (at, (slot, fixup)) in self.fixups.iter().enumerate() {
-            let (&Fixup::Reference(ref reference), Some(&insn)) = (fixup, self.insns.get(*slot)) else { continue };
+            let (Fixup::Reference(reference), Some(&insn)) = (fixup, self.insns.get(*slot)) else { continue };
             let name = |name: &String| Cow::Owned(name.clone());
             let (src, upper, hole) = match reference {
                 Reference::Map(map) => (PSEUDO_MAP_FD, 0, Fixup::Map(MapRef::new(map.clone()))),

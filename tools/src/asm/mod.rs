@@ -39,9 +39,6 @@ pub struct Args {
     /// Only this section of the text
     #[arg(long, value_name = "NAME")]
     pub section: Option<String>,
-    /// How the listing shows them
-    #[command(flatten)]
-    pub view: View,
     /// Print the bytes of a section in hexadecimal, as they are before a kernel loads them; -o alone writes the same bytes
     #[arg(long)]
     pub hex: bool,
@@ -72,6 +69,9 @@ pub struct Args {
     /// Behave as if the kernel lacked this feature
     #[arg(long, value_name = "FEATURE", hide = true)]
     pub without: Vec<Feature>,
+    /// How the listing shows the programs
+    #[command(flatten)]
+    pub view: View,
 }
 
 const EXAMPLES: &str = "\

@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use bpfkit_loader::{
-    Attach, MapType, Maps, Printed, Prog, ProgType, Target, TestInput, TracePipe, UpdateMode, undisturbed,
+    Attach, Link, MapType, Maps, Printed, Prog, ProgSpec, ProgType, TestInput, TracePipe, UpdateMode, undisturbed,
 };
 
 use super::{Args, Document, bytes, spaced};
+use crate::error::Chain;
+use crate::options::Options;
 use crate::output::Output;
 use crate::session::Session;
+use crate::tool::Attached;
 use crate::{Error, Escaped, input, report};
 
 /// The types of programs that are given a packet when the kernel runs them on request.
@@ -48,39 +51,53 @@ pub fn run(args: &Args, document: &Document, output: &mut Output) -> Result<(), 
         }
     }
     // Those that are run on request come after those that wait for something, which they may cause.
-    let (tried, placed): (Vec<_>, Vec<_>) =
-        programs.iter().partition(|program| matches!(program.attach, Attach::None | Attach::Trial { .. }));
-    let session = Session::new()?;
-    let load = |program: &bpfkit_loader::ProgSpec| program.load(&target, &maps);
-    let placed = placed.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    let tried = tried.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let is_placed = |program: &ProgSpec| !matches!(program.attach, Attach::None | Attach::Trial { .. });
+    let (placed, tried): (Vec<_>, Vec<_>) = programs.into_iter().partition(is_placed);
+    let mut session = Session::new()?;
     let started = Instant::now();
-    let waits = !placed.is_empty();
-    let links = placed.into_iter().map(|program| program.attach(&target)).collect::<Result<Vec<_>, _>>()?;
-    if args.verbose && waits {
-        links.iter().for_each(report::say);
-        let hows: Vec<&str> = links.iter().map(bpfkit_loader::Link::how).collect();
-        report::say(format_args!(
-            "attached by {} after {:.1} ms",
-            hows.join(", "),
-            started.elapsed().as_secs_f64() * 1e3
-        ));
-    }
+    let mut attached = Attached { links: Vec::new(), rings: None, maps };
+    attached.attach(&placed, &target)?;
     for program in &tried {
-        try_out(args, program, output)?;
+        try_out(args, &program.load(&target, &attached.maps)?, output)?;
     }
-    if waits {
-        wait(args, session, &target, output)?;
+    if !placed.is_empty() {
+        let options = Options { verbose: args.verbose, duration: args.duration, ..Options::default() };
+        let mut hows: Vec<&str> = attached.links.iter().map(Link::how).collect();
+        hows.dedup();
+        attached.tell(&options, &target, &hows.join(", "), started);
+        let pipe = TracePipe::open(&target);
+        drop(target);
+        output.flush()?;
+        attached.confine(&options)?;
+        match pipe {
+            Ok(mut pipe) => session.watch(&mut pipe, args.duration, output, say)?,
+            Err(error) => {
+                report::say(format_args!("what programs print is not shown: {}", Chain(&error)));
+                session.idle(args.duration, output)?;
+            }
+        }
+        report::count(attached.detach(), "runs missed: the kernel could not run a program");
     }
-    drop(links);
-    show(document, &maps, output)?;
+    show(document, &attached.maps, output)?;
     output.flush()
+}
+
+/// Prints what programs have printed.
+fn say(pipe: &mut TracePipe, output: &mut Output) -> Result<(), Error> {
+    let mut result = Ok(());
+    pipe.drain(|Printed { cpu, time, text }| {
+        if result.is_ok() {
+            let (seconds, micros) = (time / 1_000_000_000, time / 1_000 % 1_000_000);
+            result = output.line(&format!("{seconds}.{micros:06} [{cpu:03}] {}", Escaped(text.as_bytes())));
+        }
+    })?;
+    result
 }
 
 /// Has the kernel run a program.
 fn try_out(args: &Args, program: &Prog, output: &mut Output) -> Result<(), Error> {
     let spec = program.spec();
-    let given = |text: &Option<String>| text.as_deref().map(|text| given(text)).transpose();
+    let given = |text: &Option<String>| text.as_deref().map(given).transpose();
     let takes_packet = WITH_PACKET.contains(&spec.attach.prog_type());
     let data = given(&args.data)?.unwrap_or_else(|| if takes_packet { vec![0; 64] } else { Vec::new() });
     let context = given(&args.context)?.unwrap_or_default();
@@ -122,28 +139,6 @@ fn given(text: &str) -> Result<Vec<u8>, Error> {
         Some(file) => input::read(file.as_ref()),
         None => bytes(text).map_err(Error::Request),
     }
-}
-
-/// Shows what programs print, until it is time to stop.
-fn wait(args: &Args, mut session: Session, target: &Target, output: &mut Output) -> Result<(), Error> {
-    output.flush()?;
-    let mut pipe = match TracePipe::open(target) {
-        Ok(pipe) => pipe,
-        Err(error) => {
-            report::say(format_args!("what programs print is not shown: {}", crate::Chain(&error)));
-            return session.idle(args.duration, output);
-        }
-    };
-    session.watch(&mut pipe, args.duration, output, |pipe, output| {
-        let mut result = Ok(());
-        pipe.drain(|Printed { cpu, time, text }| {
-            if result.is_ok() {
-                let (seconds, micros) = (time / 1_000_000_000, time / 1_000 % 1_000_000);
-                result = output.line(&format!("{seconds}.{micros:06} [{cpu:03}] {}", Escaped(text.as_bytes())));
-            }
-        })?;
-        result
-    })
 }
 
 /// Shows what the maps hold.
@@ -192,9 +187,9 @@ fn show(document: &Document, maps: &Maps, output: &mut Output) -> Result<(), Err
 
 /// Bytes, and what they are as a number where they may be one.
 fn spaced_number(bytes: &[u8]) -> String {
-    let number = match bytes {
-        &[a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).into(),
-        &[a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+    let number = match *bytes {
+        [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).into(),
+        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
         _ => return spaced(bytes),
     };
     format!("{} ({number})", spaced(bytes))
