@@ -165,7 +165,7 @@ mod tests {
             let error = attach(&words(text)).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert!(trial(&words("xpd")).unwrap_err().contains("did you mean xdp?"));
+        assert!(trial(&words("xdpp")).unwrap_err().contains("did you mean xdp?"));
         assert!(trial(&words("xdp many")).unwrap_err().contains("not a number"));
     }
 }
