@@ -27,7 +27,7 @@ fn plausible() -> impl Strategy<Value = Insn> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn any_slots_come_back_as_they_were(bytes in prop::collection::vec(any::<[u8; 8]>(), 1..40)) {
@@ -46,8 +46,8 @@ fn every_opcode_with_fields_in_use_and_not_comes_back() {
     for code in 0..=255 {
         let mut slots = Vec::new();
         for (dst, src) in [(0, 0), (1, 0), (1, 2), (10, 1), (1, 10), (11, 1), (15, 15)] {
-            for off in [0, 1, 8, 32, -1, i16::MIN, i16::MAX] {
-                for imm in [0, 1, 5, 16, 0xe1, -1, i32::MIN, i32::MAX] {
+            for off in [0, 1, 16, -1, i16::MIN] {
+                for imm in [0, 1, 16, 0xe1, -1, i32::MAX] {
                     let insn = Insn::new(Opcode(code), dst, src, off, imm);
                     slots.extend([insn, insn, Insn::default(), insn, Insn::new(Opcode(0), 0, 0, 0, -7)]);
                 }

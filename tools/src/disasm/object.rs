@@ -336,7 +336,7 @@ mod tests {
         let sample = std::fs::read(path).unwrap();
         let (mut read, mut refused) = (0, 0);
         for at in 0..sample.len() {
-            for value in [0, 1, 0x7f, 0xff, sample[at] ^ 0x10] {
+            for value in [0xff, sample[at] ^ 0x10] {
                 let mut bytes = sample.clone();
                 bytes[at] = value;
                 match Object::parse(&bytes) {
