@@ -291,16 +291,6 @@ impl<'a> Type<'a> {
         })
     }
 
-    /// The variables of a data section: each one's type, where it begins in the section and its size, in bytes.
-    pub fn variables(&self) -> impl Iterator<Item = (TypeId, u32, u32)> + use<'a> {
-        let ty = *self;
-        let count = if self.kind() == Kind::DATASEC { self.elements() } else { 0 };
-        (0..count).map(move |index| {
-            let [id, offset, size] = ty.element(index, 3);
-            (TypeId(id), offset, size)
-        })
-    }
-
     /// The type behind typedefs, qualifiers and tags.
     ///
     /// # Errors
