@@ -63,15 +63,29 @@ fn alone(mark: char, listing: &Listing, why: &str) -> String {
     format!("\n// {}: only {mark}: {}; {} slots{why}", listing.name, listing.attach, listing.slots())
 }
 
-/// The lines of a program, but for those that are the same and far from any that is not.
-fn lines(lines: &[Line<'_>], output: &mut Output) -> Result<(), Error> {
-    let is_near = |index: usize| {
-        let around = index.saturating_sub(AROUND)..(index + AROUND + 1).min(lines.len());
-        lines[around].iter().any(|line| line.kind != Kind::Same || line.why.is_some())
-    };
-    let mut left_out = 0;
+/// Which lines are shown: those that differ with some around them, jumps over another distance by themselves, and what would be
+/// left out alone.
+fn shown(lines: &[Line<'_>]) -> Vec<bool> {
+    let mut shown = vec![false; lines.len()];
     for (index, line) in lines.iter().enumerate() {
-        if !is_near(index) {
+        let around = match line.kind {
+            Kind::Same if line.why.is_none() => continue,
+            Kind::Distance => 0,
+            _ => AROUND,
+        };
+        shown[index.saturating_sub(around)..(index + around + 1).min(lines.len())].fill(true);
+    }
+    for index in 1..shown.len().saturating_sub(1) {
+        shown[index] |= shown[index - 1] && shown[index + 1];
+    }
+    shown
+}
+
+/// The lines of a program.
+fn lines(lines: &[Line<'_>], output: &mut Output) -> Result<(), Error> {
+    let mut left_out = 0;
+    for (line, is_shown) in lines.iter().zip(shown(lines)) {
+        if !is_shown {
             left_out += 1;
             continue;
         }

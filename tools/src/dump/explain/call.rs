@@ -151,7 +151,7 @@ impl Explainer<'_> {
                 let Value::Map(map) = state.reg(2) else { return None };
                 let ring = match state.reg(3) {
                     Value::Number(0xffff_ffff) => "this CPU's ring".to_owned(),
-                    Value::Number(cpu) => format!("the ring of CPU {cpu}"),
+                    Value::Number(cpu @ 0..0xffff_ffff) => format!("the ring of CPU {cpu}"),
                     _ => "the ring that r3 tells".to_owned(),
                 };
                 let len = match state.reg(5) {

@@ -47,7 +47,7 @@ impl Explainer<'_> {
             Opcode::JA => self.go(row),
             Opcode::JA32 => format!("{}, however far that is", self.go(row)),
             Opcode::JCOND => {
-                format!("{}, unless this loop has had its share of rounds, which the kernel counts", self.go(row))
+                format!("{} if this loop has had its share of rounds, which the kernel counts", self.go(row))
             }
             Opcode(0x8d) => format!("call the function whose address is in r{}", insn.dst()),
             _ => match self.condition(row, state) {
@@ -108,7 +108,7 @@ impl Explainer<'_> {
             }
             _ => return None,
         };
-        if let Some(words) = outcome(op, left, &right) {
+        if let Some(words) = outcome(op, left, &right, wide) {
             return Some(format!("{words} ({r}{} {compare} {})", insn.dst(), insn.imm));
         }
         let number = if signed { ", as signed numbers" } else { "" };
@@ -200,10 +200,10 @@ impl Explainer<'_> {
 }
 
 /// A condition on what a helper gave, in the helper's terms.
-fn outcome(op: u8, left: &Value, right: &Value) -> Option<String> {
+fn outcome(op: u8, left: &Value, right: &Value, wide: bool) -> Option<String> {
     let &Value::Number(right) = right else { return None };
     match left {
-        Value::Address(Base::Region(region), Some(0)) if right == 0 => {
+        Value::Address(Base::Region(region), Some(0)) if right == 0 && wide => {
             let (none, one) = region.doubt.as_ref()?;
             match op {
                 op::JEQ => Some(none.to_string()),

@@ -79,7 +79,7 @@ impl Explainer<'_> {
                 };
                 let bytes = count(bytes(insn.code));
                 return format!(
-                    "r0 = {bytes} of the packet from {at} on, out of the network's order; a packet that is shorter ends the program with 0"
+                    "r0 = {bytes} of the packet from {at} on, turned from the network's order into this machine's; if the packet is shorter, the program ends with 0"
                 );
             }
             _ => {
