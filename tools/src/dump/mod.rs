@@ -286,7 +286,7 @@ impl View {
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
         output.flush()?;
-        verifier::refusals(&listings)
+        verifier::refusals(listings)
     }
 }
 
