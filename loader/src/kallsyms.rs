@@ -47,43 +47,29 @@ pub(crate) fn require(name: &str) -> Result<Symbol, Error> {
     Err(Error::NoSymbol { symbol: name.to_owned(), variants: symbol.variants })
 }
 
-/// Which of several names the kernel has a function of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// The name at this index, and none before it.
-    Found(usize),
-    /// None of them.
-    None,
-    /// The list is empty, as it is for those who may not see it.
-    Hidden,
-}
-
-/// Which of these names is the first that the kernel has a function of.
+/// Whether the kernel has functions whose names begin in this way; nothing where the list is empty, as it is for those who may not
+/// see it. It is read up to the first of them.
 ///
 /// # Errors
 /// When the list cannot be read.
-pub(crate) fn first_of(names: &[&str]) -> Result<Choice, Error> {
+pub(crate) fn has_any(prefix: &str) -> Result<Option<bool>, Error> {
     let cannot = |what: &str| format!("cannot {what} /proc/kallsyms");
     let file = File::open("/proc/kallsyms").map_err(|error| Error::io(cannot("open"), error))?;
-    choose(BufReader::with_capacity(1 << 16, file), names).map_err(|error| Error::io(cannot("read"), error))
+    // The kernel writes a page of it at a time, and those that are asked for come soon.
+    begins(BufReader::new(file), prefix).map_err(|error| Error::io(cannot("read"), error))
 }
 
-fn choose(mut list: impl BufRead, names: &[&str]) -> std::io::Result<Choice> {
-    let mut choice = Choice::Hidden;
+fn begins(mut list: impl BufRead, prefix: &str) -> std::io::Result<Option<bool>> {
+    let mut is_empty = true;
     let mut line = Vec::with_capacity(128);
     while list.read_until(b'\n', &mut line)? != 0 {
-        let found = parse(&line).and_then(|(_, found)| names.iter().position(|name| name.as_bytes() == found));
-        choice = match (choice, found) {
-            // The list is long, and nothing comes before the first.
-            (_, Some(0)) => return Ok(Choice::Found(0)),
-            (Choice::Found(best), Some(index)) => Choice::Found(best.min(index)),
-            (_, Some(index)) => Choice::Found(index),
-            (Choice::Hidden, None) => Choice::None,
-            (choice, None) => choice,
-        };
+        if parse(&line).is_some_and(|(_, found)| found.starts_with(prefix.as_bytes())) {
+            return Ok(Some(true));
+        }
+        is_empty = false;
         line.clear();
     }
-    Ok(choice)
+    Ok((!is_empty).then_some(false))
 }
 
 /// Lines are `ffffffff81000000 T name` and, for modules, a tab and `[module]`.
@@ -173,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_name_that_is_there_is_chosen() {
-        assert_eq!(choose(LIST, &["tcp_close_state", "tcp_close"]).unwrap(), Choice::Found(0));
-        assert_eq!(choose(LIST, &["tcp_open", "tcp_close_state", "tcp_close"]).unwrap(), Choice::Found(1));
-        assert_eq!(choose(LIST, &["tcp", "tcp_clos"]).unwrap(), Choice::None);
-        assert_eq!(choose(&b""[..], &["tcp_close"]).unwrap(), Choice::Hidden);
+    fn functions_are_found_by_how_their_names_begin() {
+        assert_eq!(begins(LIST, "tcp_close").unwrap(), Some(true));
+        assert_eq!(begins(LIST, "close").unwrap(), Some(false));
+        assert_eq!(begins(&b"ffffffff81000020 d tcp_close\n"[..], "tcp").unwrap(), Some(false), "that is data");
+        assert_eq!(begins(&b""[..], "tcp").unwrap(), None);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use bpfkit_asm::Version;
 
+use crate::Error;
 use crate::ctx::Arch;
 use crate::target::Target;
-use crate::{Error, kallsyms};
 
 /// The function of a system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,29 +26,18 @@ fn wrapper(arch: Arch) -> (&'static str, Version) {
 }
 
 impl Target {
-    /// The function of a system call such as `write`.
+    /// The function of a system call such as `write`, whether or not there is such a call: who attaches to it is told.
     ///
     /// The running kernel's list of functions tells. Where that is hidden, and for other kernels, the version decides.
     ///
     /// # Errors
-    /// When the kernel has no such call, or its list of functions cannot be read.
+    /// When the kernel's list of functions cannot be read.
     pub fn syscall(&self, name: &str) -> Result<SyscallSymbol, Error> {
         let (prefix, since) = wrapper(self.arch());
-        let symbols = [format!("{prefix}{name}"), format!("sys_{name}")];
-        let choice = if self.is_running() {
-            kallsyms::first_of(&symbols.each_ref().map(String::as_str))?
-        } else {
-            kallsyms::Choice::Hidden
-        };
-        let [wrapped, plain] = symbols;
-        let is_wrapped = match choice {
-            kallsyms::Choice::Found(index) => index == 0,
-            kallsyms::Choice::Hidden => self.version() >= since,
-            kallsyms::Choice::None => {
-                return Err(Error::NoSymbol { symbol: format!("{wrapped} or {plain}"), variants: Vec::new() });
-            }
-        };
-        Ok(SyscallSymbol { symbol: if is_wrapped { wrapped } else { plain }, wrapped: is_wrapped })
+        // All calls are entered in one way.
+        let listed = if self.is_running() { self.has_functions(prefix)? } else { None };
+        let wrapped = listed.unwrap_or_else(|| self.version() >= since);
+        Ok(SyscallSymbol { symbol: format!("{}{name}", if wrapped { prefix } else { "sys_" }), wrapped })
     }
 }
 
@@ -66,16 +55,11 @@ mod tests {
     }
 
     #[test]
-    fn the_running_kernel_has_write_and_not_what_never_was() {
+    fn the_running_kernel_tells_how_it_calls_them() {
         let target = Target::running().unwrap();
         let found = target.syscall("write").unwrap();
         let version = target.version() >= wrapper(target.arch()).1;
         assert_eq!((found.symbol.ends_with("sys_write"), found.wrapped), (true, version));
-        match target.syscall("never_was") {
-            // Who may not see the list cannot know.
-            Ok(found) => assert!(found.symbol.ends_with("sys_never_was")),
-            Err(error) => assert!(error.to_string().contains("no function"), "{error}"),
-        }
     }
 
     /// How the kernel passes them: the fourth is not where a function's is, as `syscall` takes that register for itself.

@@ -17,7 +17,7 @@ use crate::pid_namespace::PidNamespace;
 use crate::sys::map::map_file;
 use crate::tracefs::{Format, Tracefs};
 use crate::types::{BtfSource, Search};
-use crate::{Error, kernel, probe};
+use crate::{Error, kallsyms, kernel, probe};
 
 /// Everything that code may depend on: architecture, version (for messages), types and features.
 ///
@@ -42,6 +42,8 @@ pub struct Target {
     /// What was found by trying, by structure.
     layouts: Mutex<BTreeMap<String, Result<Layout, String>>>,
     lockdown: OnceLock<Option<String>>,
+    /// Whether it has functions whose names begin so.
+    functions: Mutex<HashMap<&'static str, Option<bool>>>,
     cleaned: OnceLock<()>,
 }
 
@@ -128,6 +130,7 @@ impl Target {
             helpers: Mutex::default(),
             layouts: Mutex::default(),
             lockdown: OnceLock::new(),
+            functions: Mutex::default(),
             cleaned: OnceLock::new(),
         }
     }
@@ -235,6 +238,17 @@ impl Target {
             probe::kind::Shape::of(kind, self).ok().and_then(|shape| shape.may_call(helper)).unwrap_or_else(by_version);
         answers().insert((kind, helper.0), answer);
         answer
+    }
+
+    /// Whether the running kernel has functions whose names begin in this way; nothing where its list is hidden. It is read once.
+    pub(crate) fn has_functions(&self, prefix: &'static str) -> Result<Option<bool>, Error> {
+        let mut known = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&answer) = known.get(prefix) {
+            return Ok(answer);
+        }
+        let answer = kallsyms::has_any(prefix)?;
+        known.insert(prefix, answer);
+        Ok(answer)
     }
 
     /// Insists on something.

@@ -240,7 +240,10 @@ impl Args {
         };
         match by_name(FUNCTION, &mut attached) {
             Err(error @ Error::Loader(LoaderError::NoSymbol { .. } | LoaderError::Btf(_))) => {
-                let names = function_names(FUNCTION)?;
+                let names = match &error {
+                    Error::Loader(LoaderError::NoSymbol { variants, .. }) => variants.clone(),
+                    _ => function_names(FUNCTION)?,
+                };
                 // The function itself is there, so it is something else that is wrong.
                 let copy = names.iter().find(|name| name.starts_with(COPY)).filter(|_| names[0] != FUNCTION);
                 by_name(copy.ok_or(error)?, &mut attached)?;

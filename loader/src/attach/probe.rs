@@ -12,6 +12,7 @@ use crate::link::Link;
 use crate::prog::{Attach, Prog, Tasks};
 use crate::sys::perf;
 use crate::target::Target;
+use crate::tracefs::TextProbe;
 use crate::{Error, kallsyms};
 
 /// A PMU as sysfs describes it: its number, and the bit of `config` that asks for returns.
@@ -51,16 +52,22 @@ pub(super) fn kernel(prog: Prog, target: &Target, at: &Attach, symbol: &str, off
     } else {
         tried.push(("perf PMU kprobe".to_owned(), "the kernel has none".to_owned()));
     }
-    // The list of functions tells best what is wrong: a missing one is ENOENT or, from Linux 6.11 on, EINVAL, as much else is.
-    // It is long, so it is not read before something is wrong.
-    let found = kallsyms::require(symbol)?;
-    // Several functions of one name are told apart by their address.
-    let place = match found.addresses.as_slice() {
-        [first, _, ..] if *first != 0 => format!("{:#x}", first.saturating_add(offset)),
-        _ if offset == 0 => symbol.to_owned(),
-        _ => format!("{symbol}+{offset}"),
-    };
-    by_text(prog, target, at, Tasks::All, &place, tried)
+    let by_name = if offset == 0 { symbol.to_owned() } else { format!("{symbol}+{offset}") };
+    let event = text_event(&prog, target, at, Tasks::All, &by_name).or_else(|error| {
+        // The list of functions tells best what is wrong: a missing one is ENOENT or, from Linux 6.11 on, EINVAL, as much else is.
+        // It is long, so it is not read before something is wrong.
+        match kallsyms::require(symbol)?.addresses.as_slice() {
+            // From Linux 6.6 on a name that several functions have is refused; the first of them is meant.
+            [first, _, ..] if *first != 0 => {
+                text_event(&prog, target, at, Tasks::All, &format!("{:#x}", first.saturating_add(offset)))
+            }
+            _ => Err(error),
+        }
+    });
+    match event {
+        Err(error @ Error::NoSymbol { .. }) => Err(error),
+        event => linked(prog, at, event, tried),
+    }
 }
 
 fn by_pmu(symbol: &str, offset: u64, at_return: bool) -> Result<OwnedFd, Error> {
@@ -115,7 +122,8 @@ pub(super) fn user(prog: Prog, target: &Target, at: &Attach, tasks: Tasks, place
     }
     let (plain, _open) = plain_path(path)?;
     let semaphore = semaphore.map_or(String::new(), |offset| format!("({offset:#x})"));
-    by_text(prog, target, at, tasks, &format!("{plain}:{offset:#x}{semaphore}"), tried)
+    let event = text_event(&prog, target, at, tasks, &format!("{plain}:{offset:#x}{semaphore}"));
+    linked(prog, at, event, tried)
 }
 
 /// Where `config` has the offset of a semaphore, which is of 32 bits: `config:32-63`.
@@ -145,24 +153,34 @@ fn plain_path(path: &Path) -> Result<(String, Option<File>), Error> {
     Ok((format!("/proc/self/fd/{}", file.as_raw_fd()), Some(file)))
 }
 
-fn by_text(
-    prog: Prog,
+/// The kind of a probe that is set by text, and how that is told.
+fn text_kind(at: &Attach) -> (&'static str, &'static str) {
+    if at.is_user() { ("uprobe", "tracefs uprobe_events") } else { ("kprobe", "tracefs kprobe_events") }
+}
+
+/// Has the program run at a place that is given to tracefs as text.
+fn text_event(
+    prog: &Prog,
     target: &Target,
     at: &Attach,
     tasks: Tasks,
     place: &str,
+) -> Result<(OwnedFd, TextProbe), Error> {
+    let tracefs = target.tracefs()?;
+    let text = tracefs.set_probe(text_kind(at).0, at.is_return(), place)?;
+    let event = perf::tracepoint(text.id(tracefs)?, tasks);
+    let event = event.map_err(|error| Error::privileged(format!("cannot open the event of {place}"), error))?;
+    Ok((connect(prog, event)?, text))
+}
+
+fn linked(
+    prog: Prog,
+    at: &Attach,
+    event: Result<(OwnedFd, TextProbe), Error>,
     mut tried: Tried,
 ) -> Result<Link, Error> {
-    let (kind, how) =
-        if at.is_user() { ("uprobe", "tracefs uprobe_events") } else { ("kprobe", "tracefs kprobe_events") };
-    let attempt = || {
-        let tracefs = target.tracefs()?;
-        let text = tracefs.set_probe(kind, at.is_return(), place)?;
-        let event = perf::tracepoint(text.id(tracefs)?, tasks);
-        let event = event.map_err(|error| Error::privileged(format!("cannot open the event of {place}"), error))?;
-        Ok((connect(&prog, event)?, text))
-    };
-    match attempt() {
+    let how = text_kind(at).1;
+    match event {
         Ok((event, text)) => Ok(Link::new(prog, vec![event], how, tried).with_text(text)),
         Err(error) => {
             tried.push(super::entry(how, &error));
