@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// Runs `cargo vm` with a work directory of its own.
 fn vm(work: &Path, arguments: &[&str]) -> Output {
@@ -120,6 +121,39 @@ fn a_machine_without_an_emulator_is_told_what_to_install() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{said}");
     assert!(said.contains("qemu-system-x86_64") && said.contains("apt-get install"), "{said}");
+}
+
+/// An emulator that plays no machine: it says which process it is, and waits.
+const IDLE: &str = "#!/bin/sh\n[ \"$1\" = --version ] && exit\necho $$ > emulator\nexec sleep 1000\n";
+
+#[test]
+fn a_guest_ends_with_its_runner_however_that_is_killed() {
+    for signal in ["TERM", "KILL"] {
+        let work = tempfile::tempdir().unwrap();
+        let emulator = work.path().join("qemu-system-x86_64");
+        std::fs::write(&emulator, IDLE).unwrap();
+        std::fs::set_permissions(&emulator, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", work.path().display(), std::env::var("PATH").unwrap_or_default());
+        let mut runner = Command::new(env!("CARGO_BIN_EXE_vm"));
+        runner.args(["--accel", "tcg", "--work", ".", "--kernel", "/dev/null,name=none", "--run", "/bin/sh"]);
+        let mut runner = runner.current_dir(work.path()).env("PATH", path).spawn().unwrap();
+        let (told, mut pid) = (work.path().join("emulator"), String::new());
+        while !pid.ends_with('\n') {
+            assert_eq!(runner.try_wait().unwrap(), None, "it ended before there was an emulator");
+            std::thread::sleep(Duration::from_millis(20));
+            pid = std::fs::read_to_string(&told).unwrap_or_default();
+        }
+        assert!(Command::new("kill").args(["-s", signal, &runner.id().to_string()]).status().unwrap().success());
+        runner.wait().unwrap();
+        // Whoever inherits it may let it be a zombie for a while.
+        let state = format!("/proc/{}/stat", pid.trim());
+        let is_gone = || std::fs::read_to_string(&state).map_or(true, |stat| stat.contains(") Z "));
+        let end = Instant::now() + Duration::from_secs(20);
+        while !is_gone() {
+            assert!(Instant::now() < end, "after SIG{signal} the emulator goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The system calls of an init and of the leak check: with `marks` the only file of this crate with unsafe code.
+//! The system calls of an init, of the leak check and of the runner: with `marks` the only file of this crate with unsafe code.
 //!
 //! They are made directly and not through bpfkit-loader, because a check that shares the code it checks proves little.
 
@@ -103,6 +103,23 @@ pub fn memlock(command: &mut Command, soft: u64, hard: u64) {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: between fork(2) and exec(2) it makes one system call, with a structure that was moved into the closure.
     unsafe { command.pre_exec(move || check(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit)).map(drop)) };
+}
+
+/// Lets a command be killed when the thread that started it ends, as it does with its process.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    let watch = move || -> io::Result<()> {
+        // SAFETY: numbers.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+        // The parent may have ended before that was said.
+        if std::os::unix::process::parent_id() == parent {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        }
+    };
+    // SAFETY: between fork(2) and exec(2) it makes system calls and allocates nothing.
+    unsafe { command.pre_exec(watch) };
 }
 
 /// Lets a command run in a pid namespace of its own, as its first process, with its /proc.

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::guest::case::Boot;
-use crate::guest::cases;
+use crate::guest::{cases, sys};
 use crate::protocol::Event;
 
 use super::clock;
@@ -126,13 +126,11 @@ impl Plan {
             make_room(path).map_err(|error| failed(path, error))?;
         }
         let stderr = fs::File::create(&qemu_log).map_err(|error| failed(&qemu_log, error))?;
-        let child = Command::new(QEMU)
-            .args(machine.arguments())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .map_err(|error| format!("run {QEMU}: {error}"))?;
+        let mut emulator = Command::new(QEMU);
+        emulator.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        // Whatever ends the runner, nobody would end the guests.
+        sys::die_with_parent(&mut emulator);
+        let child = emulator.spawn().map_err(|error| format!("run {QEMU}: {error}"))?;
 
         let mut guest = Guest {
             qemu: Qemu(child),
