@@ -3,11 +3,11 @@
 use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use super::case::Failure;
 use super::sys;
@@ -86,14 +86,55 @@ pub fn pages(argv: &[Vec<u8>]) -> Vec<u8> {
 /// # Errors
 /// A child that is killed.
 pub fn child(user: Option<u32>, words: &[&[u8]]) -> Result<u32, Failure> {
-    use std::os::unix::process::CommandExt as _;
-    let mut command = Command::new(env::current_exe()?);
-    command.args(words.iter().map(|word| OsString::from_vec(word.to_vec()))).stdout(std::process::Stdio::null());
-    if let Some(user) = user {
-        command.uid(user);
-    }
-    let mut child = command.spawn()?;
+    let mut child = command(user, words)?.spawn()?;
     let status = child.wait()?;
     ensure!(status.code().is_some(), "{words:?}: {status}");
     Ok(child.id())
+}
+
+fn command(user: Option<u32>, words: &[&[u8]]) -> Result<Command, Failure> {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(env::current_exe()?);
+    command.args(words.iter().map(|word| OsString::from_vec(word.to_vec()))).stdout(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user);
+    }
+    Ok(command)
+}
+
+/// A process that is there until the value goes, for who looks into /proc: it runs `guest linger` in the end, which waits for
+/// its input to be closed.
+pub struct Lingering(Child);
+
+impl Lingering {
+    /// Runs `guest WORD..`, as this user where one is given, until it lingers or has ended.
+    ///
+    /// # Errors
+    /// Those of a process that cannot be started.
+    pub fn start(user: Option<u32>, words: &[&[u8]]) -> Result<Self, Failure> {
+        let mut child = command(user, words)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        if let Some(mut said) = child.stdout.take() {
+            let _ = said.read(&mut [0])?;
+        }
+        Ok(Self(child))
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.stdin.take();
+        let _ = self.0.wait();
+    }
+}
+
+/// What `guest linger` does.
+pub fn linger() -> ExitCode {
+    println!();
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    ExitCode::SUCCESS
 }

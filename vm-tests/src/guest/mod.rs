@@ -43,12 +43,9 @@ pub fn main() -> ExitCode {
         }
         ["--native", filter @ ..] => native(&filter.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()),
         ["room", room, program, words @ ..] => rooms::enter(Path::new(room), program, words),
-        // What other processes run: nothing, and not for long.
+        // What other processes run: nothing, or nothing but waiting.
         ["idle", ..] => ExitCode::SUCCESS,
-        ["linger", ..] => {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            ExitCode::SUCCESS
-        }
+        ["linger", ..] => exec::linger(),
         ["exec", ..] => exec::main(),
         ["connect", addresses @ ..] => tool::connect(addresses),
         ["watch-usdt", without @ ..] => cases::usdt::watch(without),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::tcpconnect::{cgroup_root, own_cgroup, own_cgroup_id, set_of};
 use crate::guest::case::{Case, Ctx, Failure};
-use crate::guest::exec::{child, pages};
+use crate::guest::exec::{Lingering, child, pages};
 use crate::guest::sys;
 use crate::guest::tool::{Tool, json_rows, without};
 use crate::{ensure, ensure_eq, fail, skip};
@@ -135,6 +135,13 @@ fn run(how: &str, words: &[&str]) -> Result<u32, Failure> {
     child(None, &words)
 }
 
+/// Has a child run this program in some way, and stay until the value in the list goes.
+fn linger(list: &mut Vec<Lingering>, how: &str, words: &[&str]) -> Result<u32, Failure> {
+    let words: Vec<&[u8]> = ["exec", how].iter().chain(words).map(|word| word.as_bytes()).collect();
+    list.push(Lingering::start(None, &words)?);
+    Ok(list[list.len() - 1].pid())
+}
+
 fn end_to_end(ctx: &Ctx, way: Way) -> CaseResult {
     way.need(ctx)?;
     let (exe, me) = (exe()?, std::process::id());
@@ -147,13 +154,15 @@ fn end_to_end(ctx: &Ctx, way: Way) -> CaseResult {
     // One that is no script, though its arguments look like those of one.
     let mut renamed = Command::new(&exe);
     renamed.arg0("other").args([&exe, "x"]).stderr(Stdio::null());
+    let mut lingering = Vec::new();
     let [plain, fd, at, thread, scripted, renamed] = traced(ctx, &way, &[], || {
-        let [plain, fd, at, thread] = ways.map(|how| run(how, &words));
-        let scripted = run("plain", &[&script, "a", &script, "b"])?;
+        let [plain, fd, at, thread] = ways.map(|how| linger(&mut lingering, how, &words));
+        let scripted = linger(&mut lingering, "plain", &[&script, "a", &script, "b"])?;
         let mut renamed = renamed.spawn()?;
         renamed.wait()?;
         Ok([plain?, fd?, at?, thread?, scripted, renamed.id()])
     })?;
+    drop(lingering);
     ensure!(renamed.len() == 1, "{} rows, not 1", renamed.len());
     renamed[0].check(0, &[&exe, &exe, "x"])?;
     for (how, rows) in ways.into_iter().zip([plain, fd, at, thread]) {
@@ -176,7 +185,7 @@ fn end_to_end(ctx: &Ctx, way: Way) -> CaseResult {
             let unknown = !way.typed && row.0["ppid"].is_null();
             ensure!(row.0["ppid"] == me || unknown, "parent {me} in {}", row.0);
         }
-        // It is there long enough for everybody to look it up.
+        // It is there until everybody has looked it up.
         ensure_eq!(second.0["ppid"], json!(me), "parent in {}", second.0);
     }
     ensure!(scripted.len() == 2, "{} rows, not 2", scripted.len());
@@ -371,8 +380,10 @@ fn columns(ctx: &mut Ctx) -> CaseResult {
     let mntns = fs::metadata("/proc/self/ns/mnt")?.ino().to_string();
     for way in Way::all(ctx) {
         let mut tool = Tool::start(ctx, "execsnoop", &[&way.options[..], &["-T", "-t", "-U", "-C", "-M"]].concat())?;
-        let pid = child(Some(4_294_967_000), &[b"linger", b"x"])?.to_string();
+        let lingering = Lingering::start(Some(4_294_967_000), &[b"linger", b"x"])?;
+        let pid = lingering.pid().to_string();
         let rows = tool.rows()?;
+        drop(lingering);
         let header = "TIME     TIME(s) UID   PCOMM            PID     PPID    CPU MNTNS      RET ARGS";
         ensure_eq!(rows.first().map(String::as_str), Some(header));
         let rows: Vec<Vec<&str>> = rows.iter().map(|row| row.split_whitespace().collect()).collect();
@@ -396,14 +407,17 @@ fn columns(ctx: &mut Ctx) -> CaseResult {
 /// Runs the tool with options that fit and with some that do not: the row is there, and then is not. Other probes have the same
 /// filters.
 fn both(ctx: &Ctx, user: Option<u32>, fits: &[&str], not: &[&str]) -> CaseResult {
-    // Who looks up the parent in /proc needs time.
+    // Who looks up the parent in /proc finds it as long as the process is there.
     let word: &[u8] = if fits[0] == "-P" { b"linger" } else { b"idle" };
     for way in Way::all(ctx).into_iter().filter(|way| way.probe == "tracepoint") {
         for (options, expected) in [(fits, 1), (not, 0)] {
             let failing = [&b"exec"[..], b"plain", b"/no/such/idle", b"one", b"two"];
+            let mut lingering = None;
             let [rows, failed] = traced(ctx, &way, &[options, &["-x"]].concat(), || {
-                Ok([child(user, &[word, b"one", b"two"])?, child(user, &failing)?])
+                let started = lingering.insert(Lingering::start(user, &[word, b"one", b"two"])?);
+                Ok([started.pid(), child(user, &failing)?])
             })?;
+            drop(lingering);
             ensure!(rows.len() == expected, "{way:?} {options:?}: {} rows, not {expected}", rows.len());
             let found = failed.iter().filter(|row| row.0["ret"] == -libc::ENOENT).count();
             // The line of that is another one, and nobody may have had the time to look up its parent.
