@@ -42,6 +42,29 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// Shows text within HTML, in attributes too: what has a meaning there is written by its name, and what may do harm as in
+/// [`Escaped`].
+#[derive(Clone, Copy, Debug)]
+pub struct Html<'a>(pub &'a str);
+
+impl fmt::Display for Html<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                ' '..='~' => f.write_char(c)?,
+                _ if is_harmless(c) => f.write_char(c)?,
+                _ => write!(f, "{}", c.escape_default())?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Letters and digits of any script do no harm; what is left (controls, bidirectional marks, separators, private use) may.
 fn is_harmless(c: char) -> bool {
     c.is_alphanumeric()
@@ -63,6 +86,14 @@ mod tests {
         assert_eq!(Escaped("\u{202e}gnp".as_bytes()).to_string(), "\\u{202e}gnp");
         assert_eq!(Escaped(b"back\\slash").to_string(), "back\\\\slash");
         assert_eq!(Quoted("\t\x1bprintk(\"a\\n\")").to_string(), "\\t\\u{1b}printk(\"a\\n\")");
+    }
+
+    #[test]
+    fn no_name_is_markup() {
+        let evil = "</script><img src=x onerror='a(\"b\")'>&\u{202e}\n";
+        let harmless = "&lt;/script&gt;&lt;img src=x onerror=&#39;a(&quot;b&quot;)&#39;&gt;&amp;\\u{202e}\\n";
+        assert_eq!(Html(evil).to_string(), harmless);
+        assert_eq!(Html("größe r1 += 2").to_string(), "größe r1 += 2");
     }
 
     #[test]

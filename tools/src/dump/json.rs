@@ -95,7 +95,19 @@ struct Member<'a> {
 /// # Errors
 /// As [`Output::line`].
 pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
-    output.json(&Program {
+    output.json(&program(listing))
+}
+
+/// The same object as text.
+///
+/// # Errors
+/// None that is known; what writes JSON may have some.
+pub fn string(listing: &Listing) -> Result<String, Error> {
+    serde_json::to_string(&program(listing)).map_err(|error| Error::Output(error.into()))
+}
+
+fn program(listing: &Listing) -> Program<'_> {
+    Program {
         name: &listing.name,
         kind: &listing.kind,
         attach: &listing.attach,
@@ -105,7 +117,7 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         loaded: listing.loaded.as_ref(),
         verifier: listing.opinion.as_ref(),
         instructions: listing.rows.iter().map(|row| instruction(listing, row)).collect(),
-    })
+    }
 }
 
 fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {

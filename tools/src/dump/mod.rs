@@ -17,9 +17,11 @@ pub mod diff;
 mod dot;
 pub mod explain;
 mod json;
+mod layout;
 mod listing;
 mod loaded;
 mod machine;
+mod page;
 mod states;
 mod stats;
 mod text;
@@ -113,6 +115,8 @@ pub enum Format {
     Obj,
     /// The control flow of each program, for graphviz
     Dot,
+    /// A page for a browser, in one file: listing, control flow, cards, search
+    Html,
 }
 
 /// What is looked at: the programs of a tool, made for a kernel.
@@ -236,7 +240,7 @@ impl View {
         match self.format {
             Format::Raw => subject.raw().map(Some),
             Format::Obj => self.object(subject).map(Some),
-            Format::Text | Format::Json | Format::C | Format::Dot => Ok(None),
+            Format::Text | Format::Json | Format::C | Format::Dot | Format::Html => Ok(None),
         }
     }
 
@@ -262,7 +266,9 @@ impl View {
             true => verifier::ask(subject, self.full)?,
             false => subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect(),
         };
-        for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| self.explain) {
+        // The page has room for it, and can leave it out again.
+        let explained = self.explain || self.format == Format::Html;
+        for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| explained) {
             explain::explain(listing, &Place::of(&program.spec().attach, subject.target));
         }
         if self.jited {
@@ -283,6 +289,9 @@ impl View {
             Format::Json => listings.iter().try_for_each(|listing| json::print(listing, output))?,
             Format::C => c::print(subject, listings, output)?,
             Format::Dot => listings.iter().try_for_each(|listing| dot::print(listing, output))?,
+            Format::Html => {
+                page::print(&format!("Programs for Linux {}", subject.target.version()), &listings, output)?;
+            }
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }
         output.flush()?;

@@ -1,0 +1,367 @@
+//! The page that `bpfkit dump --format html` writes: as a text, and in a browser where there is one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bpfkit_tests::browser::Browser;
+use bpfkit_tests::programs::{fixture, printed};
+use serde_json::{Value, json};
+
+/// The page for a line such as `tcpconnect -P 80`, for Linux 5.10.
+fn page(line: &str) -> String {
+    let types = fixture("btf/5.10.btf");
+    printed(&format!("dump --format html {line} --kernel 5.10 --btf {}", types.display())).unwrap()
+}
+
+/// A tag with its attributes.
+struct Tag {
+    name: String,
+    attributes: Vec<(String, String)>,
+    closes_itself: bool,
+}
+
+/// The tags of a page in order, without what is in the script, the style and the data.
+fn tags(page: &str) -> Vec<Tag> {
+    let mut tags = Vec::new();
+    let mut rest = page;
+    while let Some((text, tag)) = rest.split_once('<') {
+        assert!(!text.contains('>'), "{text}");
+        let (tag, after) = tag.split_once('>').expect("a tag ends");
+        let closes_itself = tag.ends_with('/');
+        let (name, attributes) = tag.trim_end_matches('/').split_once(char::is_whitespace).unwrap_or((tag, ""));
+        tags.push(Tag { name: name.to_owned(), attributes: attributes_of(attributes), closes_itself });
+        rest = after;
+        if matches!(name, "script" | "style") {
+            rest = &rest[rest.find(&format!("</{name}>")).expect("it ends")..];
+        }
+    }
+    tags
+}
+
+/// Those with a value in quotation marks, and those without a value.
+fn attributes_of(mut text: &str) -> Vec<(String, String)> {
+    let mut attributes = Vec::new();
+    while !text.trim().is_empty() {
+        text = text.trim_start();
+        let (name, rest) = text.split_at(text.find(['=', ' ']).unwrap_or(text.len()));
+        let (value, rest) =
+            rest.strip_prefix("=\"").map_or(("", rest), |value| value.split_once('"').expect("a value ends"));
+        attributes.push((name.to_owned(), value.to_owned()));
+        text = rest;
+    }
+    attributes
+}
+
+/// Checks what a browser would forgive, and that nothing is loaded from anywhere.
+fn check(line: &str, page: &str) {
+    let (mut open, mut ids, mut links) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for Tag { name, attributes, closes_itself } in tags(page) {
+        if let Some(name) = name.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name), "{line}");
+        } else if !closes_itself && !matches!(name.as_str(), "!DOCTYPE" | "meta" | "input" | "br") {
+            open.push(name.clone());
+        }
+        for (key, value) in attributes {
+            assert!(!key.starts_with("on") && key != "src" && key != "style", "{line}: {name} {key}");
+            match key.as_str() {
+                "id" => assert!(ids.insert(value.clone()), "{line}: {value} twice"),
+                "href" => links.push(value.strip_prefix('#').unwrap_or_else(|| panic!("{value}")).to_owned()),
+                "aria-labelledby" | "for" => links.push(value),
+                _ => {}
+            }
+        }
+    }
+    assert!(open.is_empty(), "{line}: {open:?}");
+    for link in links {
+        assert!(ids.contains(&link), "{line}: nothing has the id {link}");
+    }
+    for elsewhere in ["http:", "https:", "href=\"/", "@import", "url("] {
+        assert!(!page.contains(elsewhere), "{line}: {elsewhere}");
+    }
+}
+
+#[test]
+fn every_tag_is_closed_every_id_is_the_only_one_and_every_link_leads_somewhere() {
+    for line in ["tcpconnect", "bpf2bpf", "execsnoop -x", "gethostlatency", "writehist", "skbrecv", "icmpecho"] {
+        check(line, &page(line));
+    }
+}
+
+/// The page has the object that `--format json` prints, in which nothing can end the element that it is in.
+#[test]
+fn the_data_is_the_json_of_the_programs() {
+    let page = page("bpf2bpf");
+    let (_, data) = page.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
+    let (data, _) = data.split_once("</script>").unwrap();
+    assert!(!data.contains('<'));
+    let types = fixture("btf/5.10.btf");
+    let json =
+        printed(&format!("dump --format json bpf2bpf --explain --kernel 5.10 --btf {}", types.display())).unwrap();
+    let programs: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(serde_json::from_str::<Vec<Value>>(data).unwrap(), programs);
+}
+
+/// Style and script run because the policy has their digests: `BLESS=1` writes it.
+#[test]
+fn the_policy_names_the_style_and_the_script() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/src/dump/page");
+    let digest = |name: &str| {
+        let said = Command::new("sha256sum").arg(page.join(name)).output().expect("coreutils");
+        let hex = String::from_utf8(said.stdout).unwrap();
+        let bytes = (0..32).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap());
+        base64(&bytes.collect::<Vec<u8>>())
+    };
+    let expected = format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'\n",
+        digest("page.css"),
+        digest("page.js")
+    );
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(page.join("policy"), &expected).unwrap();
+    }
+    assert_eq!(fs::read_to_string(page.join("policy")).unwrap(), expected);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let letter = |value: u32| {
+        let value = u8::try_from(value & 63).unwrap();
+        char::from(match value {
+            0..26 => b'A' + value,
+            26..52 => b'a' + value - 26,
+            52..62 => b'0' + value - 52,
+            62 => b'+',
+            _ => b'/',
+        })
+    };
+    let of = |chunk: &[u8]| -> String {
+        let value = (0..3).fold(0, |value, at| value << 8 | chunk.get(at).map_or(0, |&byte| u32::from(byte)));
+        let letters = [value >> 18, value >> 12, value >> 6, value].map(letter);
+        (0..4).map(|at| if at <= chunk.len() { letters[at] } else { '=' }).collect()
+    };
+    bytes.chunks(3).map(of).collect()
+}
+
+#[test]
+fn a_page_is_a_file_or_goes_to_standard_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("page.html");
+    let types = fixture("btf/5.10.btf");
+    let line = format!("dump --format html tcpconnect --kernel 5.10 --btf {} -o {}", types.display(), file.display());
+    assert_eq!(printed(&line).unwrap(), "");
+    assert_eq!(fs::read_to_string(file).unwrap(), page("tcpconnect"));
+}
+
+/// A page as a file, as a person has it.
+struct Opened {
+    browser: Browser,
+    _directory: tempfile::TempDir,
+    file: PathBuf,
+}
+
+impl Opened {
+    /// None where there is no browser, which is said.
+    fn page(line: &str) -> Option<Self> {
+        let browser = match Browser::start() {
+            Ok(browser) => browser,
+            Err(error) => {
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("page.html");
+        fs::write(&file, page(line)).unwrap();
+        Some(Self { browser, _directory: directory, file })
+    }
+
+    fn show(&mut self, hash: &str, width: u32, scheme: &str) {
+        self.browser.open(&self.file, hash, width, scheme);
+    }
+
+    fn eval(&mut self, expression: &str) -> Value {
+        self.browser.eval(expression)
+    }
+
+    /// The slots of the current program whose rows have a class.
+    fn rows(&mut self, class: &str) -> Value {
+        self.eval(&format!("[...document.querySelectorAll('tr.{class}')].map(row => row.id)"))
+    }
+
+    fn hash(&mut self) -> String {
+        self.browser.settle();
+        self.eval("location.hash").as_str().unwrap().to_owned()
+    }
+
+    fn check_quiet(&mut self) {
+        assert_eq!(self.browser.complaints(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_instruction_is_marked_in_every_column_and_in_the_graph() {
+    let Some(mut page) = Opened::page("bpf2bpf") else { return };
+    page.show("accept/33", 1440, "light");
+    let visible = page.eval("[...document.querySelectorAll('.program:not([hidden])')].map(section => section.id)");
+    assert_eq!(visible, json!(["accept"]));
+    assert_eq!(page.rows("chosen"), json!(["accept/33"]));
+    assert_eq!(page.rows("to"), json!(["accept/61"]));
+    assert_eq!(page.eval("document.querySelector('.graph .on').textContent"), "33: if r1 == 0xa goto pc+27");
+    assert_eq!(page.eval("document.querySelector('.block.chosen').getAttribute('href')"), "#accept/9");
+    assert_eq!(page.eval("document.querySelector('.block.to').getAttribute('href')"), "#accept/61");
+    let card = page.eval("document.querySelector('#accept .card').textContent");
+    assert!(card.as_str().unwrap().starts_with("accept, slot 33"), "{card}");
+
+    // The same line of the source was put in several times.
+    page.show("accept/24", 1440, "light");
+    assert_eq!(page.rows("same"), json!(["accept/24", "accept/30", "accept/39", "accept/65", "accept/71"]));
+    // A jump is followed, and shows where it came from.
+    page.show("accept/33", 1440, "light");
+    page.browser.click("[id=\"accept/33\"] .ref a");
+    assert_eq!(page.hash(), "#accept/61");
+    assert_eq!(page.rows("from"), json!(["accept/33"]));
+    // From the graph to the listing.
+    page.browser.click("#accept [data-s=\"95\"]");
+    assert_eq!((page.hash().as_str(), page.rows("chosen")), ("#accept/95", json!(["accept/95"])));
+    let seen = "(() => { const row = document.querySelector('.chosen').getBoundingClientRect(); \
+                return row.top > 0 && row.bottom < innerHeight; })()";
+    assert_eq!(page.eval(seen), true);
+    // From a row of the listing to the graph, and back by the browser's own way.
+    page.browser.click("[id=\"accept/97\"] .ins");
+    assert_eq!(page.hash(), "#accept/97");
+    assert_eq!(page.eval("document.querySelector('.graph .on').dataset.s"), "97");
+    page.eval("history.back()");
+    page.browser.settle();
+    assert_eq!(page.hash(), "#accept/95");
+    page.check_quiet();
+}
+
+#[test]
+fn keys_go_through_the_listing() {
+    let Some(mut page) = Opened::page("bpf2bpf") else { return };
+    page.show("", 1440, "light");
+    for (key, hash) in [
+        ("ArrowDown", "#connect/0"),
+        ("ArrowDown", "#connect/1"),
+        ("End", "#connect/97"),
+        ("ArrowUp", "#connect/96"),
+        ("Home", "#connect/0"),
+    ] {
+        page.browser.press(key);
+        assert_eq!(page.hash(), hash, "{key}");
+    }
+    assert_eq!(page.eval("document.activeElement.id"), "connect/0");
+    assert_eq!(page.eval("document.activeElement.getAttribute('aria-current')"), "true");
+    // To where a jump goes.
+    while page.eval("document.querySelector('.chosen .ins').textContent.includes('goto')") != true {
+        page.browser.press("ArrowDown");
+    }
+    let target = page.eval("document.querySelector('tr.to').id").as_str().unwrap().to_owned();
+    page.browser.press("Enter");
+    assert_eq!(page.hash(), format!("#{target}"));
+
+    page.browser.press("/");
+    for key in ["P", "e", "r", "f", "_"] {
+        page.browser.press(key);
+    }
+    let found = page.eval("document.querySelectorAll('tr.hit').length").as_u64().unwrap();
+    assert!(found > 6, "{found}");
+    assert_eq!(page.eval("document.getElementById('found').textContent"), format!("{found} found"));
+    page.browser.press("Enter");
+    assert_eq!(page.eval("document.getElementById('found').textContent"), format!("1 of {found}"));
+    assert_eq!(page.eval("document.querySelector('.chosen').classList.contains('hit')"), true);
+    page.browser.press("Escape");
+    assert_eq!(page.rows("hit"), json!([]));
+    page.check_quiet();
+}
+
+#[test]
+fn cards_tell_of_fields_helpers_and_maps() {
+    let Some(mut page) = Opened::page("tcpconnect --probe kprobe") else { return };
+    let field = "sock.__sk_common.skc_portpair";
+    page.show(&format!("field/{field}"), 1440, "light");
+    let card = page.eval("document.querySelector('article:target dl').textContent");
+    assert!(card.as_str().unwrap().starts_with("Type__portpairOffset12 bytesSize4 bytesUsed at"), "{card}");
+    page.browser.click("article:target dd a");
+    assert_eq!(page.hash(), "#v4_connect_r/19");
+    let cards = "[...document.querySelectorAll('#v4_connect_r .card article h4')].map(title => title.textContent)";
+    assert_eq!(page.eval(cards), json!([field]));
+    page.show("v4_connect_r/44", 1440, "light");
+    assert_eq!(page.eval(cards), json!(["bpf_perf_event_output"]));
+    let card = page.eval("document.querySelector('#v4_connect_r .card article').textContent");
+    for part in ["Number25", "SinceLinux 4.4", "Prototypelong bpf_perf_event_output(void *ctx, struct bpf_map *map"] {
+        assert!(card.as_str().unwrap().contains(part), "{part}: {card}");
+    }
+    page.show("v4_connect_r/3", 1440, "light");
+    let card = page.eval("document.querySelector('#v4_connect_r .card article').textContent");
+    assert!(card.as_str().unwrap().contains("TypehashKey8 bytesValue8 bytesElements10240"), "{card}");
+    page.check_quiet();
+}
+
+/// What is seen, at two widths and in both schemes; `SCREENSHOTS=DIRECTORY` keeps pictures.
+#[test]
+fn a_wide_and_a_narrow_window_in_light_and_dark_have_room_for_it() {
+    let Some(mut page) = Opened::page("bpf2bpf") else { return };
+    let directory = std::env::var_os("SCREENSHOTS").map(PathBuf::from);
+    for width in [1440, 420] {
+        let mut backgrounds = BTreeSet::new();
+        for scheme in ["light", "dark"] {
+            for (name, hash) in [("listing", "accept/33"), ("reference", "reference")] {
+                page.show(hash, width, scheme);
+                // The page itself never scrolls to the side.
+                assert_eq!(page.eval("document.documentElement.scrollWidth"), width, "{width} {scheme} {hash}");
+                assert_eq!(page.eval("document.querySelector('header').getBoundingClientRect().top"), 0);
+                if let Some(directory) = &directory {
+                    page.browser.settle();
+                    page.browser.screenshot(&directory.join(format!("{name}-{width}-{scheme}.png")));
+                }
+                page.check_quiet();
+            }
+            let colour = page.eval("getComputedStyle(document.body).backgroundColor");
+            backgrounds.insert(colour.as_str().unwrap().to_owned());
+        }
+        assert_eq!(backgrounds.len(), 2);
+    }
+}
+
+/// What a screen reader is told: everything that can be used has a name, and the listing is a table.
+#[test]
+fn all_that_can_be_used_has_a_name() {
+    let Some(mut page) = Opened::page("tcpconnect") else { return };
+    page.show("", 1440, "light");
+    let tree = page.browser.call("Accessibility.getFullAXTree", &json!({}));
+    let nodes = tree["nodes"].as_array().unwrap();
+    let of = |role: &str| nodes.iter().filter(|node| node["ignored"] == false && node["role"]["value"] == role).count();
+    for role in
+        ["table", "columnheader", "rowheader", "row", "link", "searchbox", "checkbox", "region", "figure", "navigation"]
+    {
+        assert!(of(role) > 0, "{role}");
+    }
+    for node in nodes.iter().filter(|node| node["ignored"] == false) {
+        let role = node["role"]["value"].as_str().unwrap_or_default();
+        if matches!(role, "link" | "button" | "checkbox" | "searchbox" | "region" | "navigation" | "heading") {
+            assert_ne!(node["name"]["value"], "", "{node}");
+        }
+    }
+}
+
+#[test]
+fn the_listing_is_there_without_the_script_and_no_other_script_runs() {
+    let Some(mut page) = Opened::page("tcpconnect") else { return };
+    page.browser.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    page.show("", 1440, "light");
+    let tree = page.browser.call("Accessibility.getFullAXTree", &json!({}));
+    let told = tree.to_string();
+    for part in ["v4_connect_r", "v6_connect", "bpf_get_current_pid_tgid", "skc_portpair"] {
+        assert!(told.contains(part), "{part}");
+    }
+    page.browser.call("Emulation.setScriptExecutionDisabled", &json!({"value": false}));
+    page.show("", 1440, "light");
+    let inject = "(() => { const script = document.createElement('script'); script.textContent = 'window.broken = 1'; \
+                  document.body.append(script); document.body.insertAdjacentHTML('beforeend', \
+                  '<img src=\"http://127.0.0.1:9/\" onerror=\"window.broken = 1\">'); })()";
+    page.eval(inject);
+    page.browser.settle();
+    assert_eq!(page.eval("window.broken"), Value::Null);
+}
