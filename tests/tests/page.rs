@@ -184,7 +184,13 @@ impl Opened {
         self.browser.eval(expression)
     }
 
-    /// The slots of the current program whose rows have a class.
+    /// The first slot of the fourth program, `accept`, whose instruction meets a condition.
+    fn find(&mut self, condition: &str) -> u64 {
+        let found = self.eval(&format!("programs[3].instructions.find(insn => {condition})?.slot"));
+        found.as_u64().unwrap_or_else(|| panic!("{condition}"))
+    }
+
+    /// The rows that have a class, by their ids.
     fn rows(&mut self, class: &str) -> Value {
         self.eval(&format!("[...document.querySelectorAll('tr.{class}')].map(row => row.id)"))
     }
@@ -202,38 +208,47 @@ impl Opened {
 #[test]
 fn an_instruction_is_marked_in_every_column_and_in_the_graph() {
     let Some(mut page) = Opened::page("bpf2bpf") else { return };
-    page.show("accept/33", 1440, "light");
+    page.show("", 1440, "light");
+    // Slots of the program `accept`: a condition, where it goes, a call in a later block, all of one line of the source.
+    let jump = page.find("insn.text.includes('== 0xa goto')");
+    let to = page.eval(&format!("programs[3].instructions.find(insn => insn.slot === {jump}).to")).as_u64().unwrap();
+    let end = page.find("insn.text.includes('#value_of')");
+    let line = "programs[3].instructions.filter(insn => insn.source.text === 'call {read}').map(insn => insn.slot)";
+    let lines: Vec<u64> = page.eval(line).as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    assert!(lines.len() > 2, "{lines:?}");
+
+    page.show(&format!("accept/{jump}"), 1440, "light");
     let visible = page.eval("[...document.querySelectorAll('.program:not([hidden])')].map(section => section.id)");
     assert_eq!(visible, json!(["accept"]));
-    assert_eq!(page.rows("chosen"), json!(["accept/33"]));
-    assert_eq!(page.rows("to"), json!(["accept/61"]));
-    assert_eq!(page.eval("document.querySelector('.graph .on').textContent"), "33: if r1 == 0xa goto pc+27");
-    assert_eq!(page.eval("document.querySelector('.block.chosen').getAttribute('href')"), "#accept/9");
-    assert_eq!(page.eval("document.querySelector('.block.to').getAttribute('href')"), "#accept/61");
+    assert_eq!(page.rows("chosen"), json!([format!("accept/{jump}")]));
+    assert_eq!(page.rows("to"), json!([format!("accept/{to}")]));
+    assert_eq!(page.eval("document.querySelector('.graph .on').dataset.s"), jump.to_string());
+    let block = page.eval("document.querySelector('.block.chosen').textContent");
+    assert!(block.as_str().unwrap().contains(&format!("{jump}: if r1 == 0xa goto")), "{block}");
+    assert_eq!(page.eval("document.querySelector('.block.to').getAttribute('href')"), format!("#accept/{to}"));
     let card = page.eval("document.querySelector('#accept .card').textContent");
-    assert!(card.as_str().unwrap().starts_with("accept, slot 33"), "{card}");
+    assert!(card.as_str().unwrap().starts_with(&format!("accept, slot {jump}Source")), "{card}");
 
-    // The same line of the source was put in several times.
-    page.show("accept/24", 1440, "light");
-    assert_eq!(page.rows("same"), json!(["accept/24", "accept/30", "accept/39", "accept/65", "accept/71"]));
+    page.show(&format!("accept/{}", lines[0]), 1440, "light");
+    assert_eq!(page.rows("same"), json!(lines.iter().map(|slot| format!("accept/{slot}")).collect::<Vec<_>>()));
     // A jump is followed, and shows where it came from.
-    page.show("accept/33", 1440, "light");
-    page.browser.click("[id=\"accept/33\"] .ref a");
-    assert_eq!(page.hash(), "#accept/61");
-    assert_eq!(page.rows("from"), json!(["accept/33"]));
+    page.show(&format!("accept/{jump}"), 1440, "light");
+    page.browser.click(&format!("[id=\"accept/{jump}\"] .ref a"));
+    assert_eq!(page.hash(), format!("#accept/{to}"));
+    assert_eq!(page.rows("from"), json!([format!("accept/{jump}")]));
     // From the graph to the listing.
-    page.browser.click("#accept [data-s=\"95\"]");
-    assert_eq!((page.hash().as_str(), page.rows("chosen")), ("#accept/95", json!(["accept/95"])));
+    page.browser.click(&format!("#accept [data-s=\"{end}\"]"));
+    assert_eq!((page.hash(), page.rows("chosen")), (format!("#accept/{end}"), json!([format!("accept/{end}")])));
     let seen = "(() => { const row = document.querySelector('.chosen').getBoundingClientRect(); \
                 return row.top > 0 && row.bottom < innerHeight; })()";
     assert_eq!(page.eval(seen), true);
     // From a row of the listing to the graph, and back by the browser's own way.
-    page.browser.click("[id=\"accept/97\"] .ins");
-    assert_eq!(page.hash(), "#accept/97");
-    assert_eq!(page.eval("document.querySelector('.graph .on').dataset.s"), "97");
+    page.browser.click(&format!("[id=\"accept/{}\"] .ins", end + 1));
+    assert_eq!(page.hash(), format!("#accept/{}", end + 1));
+    assert_eq!(page.eval("document.querySelector('.graph .on').dataset.s"), (end + 1).to_string());
     page.eval("history.back()");
     page.browser.settle();
-    assert_eq!(page.hash(), "#accept/95");
+    assert_eq!(page.hash(), format!("#accept/{end}"));
     page.check_quiet();
 }
 
@@ -241,15 +256,11 @@ fn an_instruction_is_marked_in_every_column_and_in_the_graph() {
 fn keys_go_through_the_listing() {
     let Some(mut page) = Opened::page("bpf2bpf") else { return };
     page.show("", 1440, "light");
-    for (key, hash) in [
-        ("ArrowDown", "#connect/0"),
-        ("ArrowDown", "#connect/1"),
-        ("End", "#connect/97"),
-        ("ArrowUp", "#connect/96"),
-        ("Home", "#connect/0"),
-    ] {
+    let slots = page.eval("programs[0].instructions.map(insn => insn.slot)");
+    let last = slots.as_array().unwrap().len() - 1;
+    for (key, at) in [("ArrowDown", 0), ("ArrowDown", 1), ("End", last), ("ArrowUp", last - 1), ("Home", 0)] {
         page.browser.press(key);
-        assert_eq!(page.hash(), hash, "{key}");
+        assert_eq!(page.hash(), format!("#connect/{}", slots[at]), "{key}");
     }
     assert_eq!(page.eval("document.activeElement.id"), "connect/0");
     assert_eq!(page.eval("document.activeElement.getAttribute('aria-current')"), "true");
@@ -284,17 +295,21 @@ fn cards_tell_of_fields_helpers_and_maps() {
     let card = page.eval("document.querySelector('article:target dl').textContent");
     assert!(card.as_str().unwrap().starts_with("Type__portpairOffset12 bytesSize4 bytesUsed at"), "{card}");
     page.browser.click("article:target dd a");
-    assert_eq!(page.hash(), "#v4_connect_r/19");
+    let first = page.eval("programs[0].instructions.find(insn => insn.field).slot");
+    assert_eq!(page.hash(), format!("#v4_connect_r/{first}"));
     let cards = "[...document.querySelectorAll('#v4_connect_r .card article h4')].map(title => title.textContent)";
     assert_eq!(page.eval(cards), json!([field]));
-    page.show("v4_connect_r/44", 1440, "light");
+    let at = "programs[0].instructions.find(insn => insn.helper?.startsWith('bpf_perf_event_output')).slot";
+    let at = page.eval(at);
+    page.show(&format!("v4_connect_r/{at}"), 1440, "light");
     assert_eq!(page.eval(cards), json!(["bpf_perf_event_output"]));
     let card = page.eval("document.querySelector('#v4_connect_r .card article').textContent");
     for part in ["Number25", "SinceLinux 4.4", "Prototypelong bpf_perf_event_output(void *ctx, struct bpf_map *map"] {
         assert!(card.as_str().unwrap().contains(part), "{part}: {card}");
     }
-    page.show("v4_connect_r/3", 1440, "light");
-    let card = page.eval("document.querySelector('#v4_connect_r .card article').textContent");
+    page.browser.click("#v4_connect_r tr[id] .ref a[href=\"#map/sockets\"]");
+    assert_eq!(page.hash(), "#map/sockets");
+    let card = page.eval("document.querySelector('article:target').textContent");
     assert!(card.as_str().unwrap().contains("TypehashKey8 bytesValue8 bytesElements10240"), "{card}");
     page.check_quiet();
 }
