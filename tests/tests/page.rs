@@ -233,6 +233,7 @@ fn an_instruction_is_marked_in_every_column_and_in_the_graph() {
     assert_eq!(page.rows("same"), json!(lines.iter().map(|slot| format!("accept/{slot}")).collect::<Vec<_>>()));
     // A jump is followed, and shows where it came from.
     page.show(&format!("accept/{jump}"), 1440, "light");
+    page.browser.click("fieldset label:nth-of-type(4) input");
     page.browser.click(&format!("[id=\"accept/{jump}\"] .ref a"));
     assert_eq!(page.hash(), format!("#accept/{to}"));
     assert_eq!(page.rows("from"), json!([format!("accept/{jump}")]));
@@ -307,6 +308,7 @@ fn cards_tell_of_fields_helpers_and_maps() {
     for part in ["Number25", "SinceLinux 4.4", "Prototypelong bpf_perf_event_output(void *ctx, struct bpf_map *map"] {
         assert!(card.as_str().unwrap().contains(part), "{part}: {card}");
     }
+    page.browser.click("fieldset label:nth-of-type(4) input");
     page.browser.click("#v4_connect_r tr[id] .ref a[href=\"#map/sockets\"]");
     assert_eq!(page.hash(), "#map/sockets");
     let card = page.eval("document.querySelector('article:target').textContent");

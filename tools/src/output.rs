@@ -52,8 +52,17 @@ impl Output {
     /// # Errors
     /// As [`Output::line`].
     pub fn json(&mut self, row: &impl serde::Serialize) -> Result<(), Error> {
-        serde_json::to_writer(&mut self.out, row).map_err(|error| failed(error.into()))?;
+        write_json(&mut self.out, row)?;
         self.line("")
+    }
+
+    /// Adds JSON that may stand in an element of HTML: a `<`, which is in strings only, is written by its number, so that none
+    /// begins a tag.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn json_in_html(&mut self, value: &impl serde::Serialize) -> Result<(), Error> {
+        write_json(&mut WithoutTags(&mut self.out), value)
     }
 
     /// Hands all rows on.
@@ -88,6 +97,30 @@ impl Write for Sink {
             Self::Stdout(stdout) => stdout.flush(),
             Self::File(file) => file.flush(),
         }
+    }
+}
+
+/// All kinds of rows go to one kind of writer, as each pair of a row and a writer is code of its own.
+fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), Error> {
+    serde_json::to_writer(out, value).map_err(|error| failed(error.into()))
+}
+
+/// Writes JSON with each `<` by its number.
+struct WithoutTags<'a>(&'a mut dyn Write);
+
+impl Write for WithoutTags<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for (at, part) in bytes.split(|&byte| byte == b'<').enumerate() {
+            if at > 0 {
+                self.0.write_all(b"\\u003c")?;
+            }
+            self.0.write_all(part)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

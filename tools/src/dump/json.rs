@@ -98,12 +98,12 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
     output.json(&program(listing))
 }
 
-/// The same object as text.
+/// Prints the same object so that it may stand in a page.
 ///
 /// # Errors
-/// None that is known; what writes JSON may have some.
-pub fn string(listing: &Listing) -> Result<String, Error> {
-    serde_json::to_string(&program(listing)).map_err(|error| Error::Output(error.into()))
+/// As [`Output::line`].
+pub fn print_in_html(listing: &Listing, output: &mut Output) -> Result<(), Error> {
+    output.json_in_html(&program(listing))
 }
 
 fn program(listing: &Listing) -> Program<'_> {

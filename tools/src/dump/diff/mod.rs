@@ -7,6 +7,7 @@
 
 mod align;
 mod change;
+mod page;
 mod print;
 mod side;
 
@@ -24,6 +25,11 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// What was asked for.
+    fn name(&self) -> &str {
+        if self.side.words.is_empty() { "none" } else { &self.side.words }
+    }
+
     /// The program of this name.
     fn listing(&self, name: &str) -> Option<&Listing> {
         self.listings.iter().find(|listing| listing.name == name)
@@ -40,8 +46,9 @@ pub fn show(view: &View, sides: &[Side], output: &mut Output) -> Result<(), Erro
         return Err(Error::Request(format!("a difference has two sides, and there {are} {} --diff", sides.len())));
     };
     let is_json = one.tool.tool().options().json || view.format == Format::Json;
-    if !matches!(view.format, Format::Text | Format::Json) || view.explain {
-        return Err(Error::Request("--diff is shown as text or as JSON, and explains nothing else".to_owned()));
+    if !matches!(view.format, Format::Text | Format::Json | Format::Html) || view.explain {
+        let message = "--diff is shown as text, as JSON or as a page, and explains nothing else";
+        return Err(Error::Request(message.to_owned()));
     }
     let targets = (one.target()?, two.target()?);
     let (mut first, mut second) = (one.subject(&targets.0)?, two.subject(&targets.1)?);
@@ -65,6 +72,8 @@ pub fn show(view: &View, sides: &[Side], output: &mut Output) -> Result<(), Erro
     let differences = change::differences(&made.0, &made.1);
     if is_json {
         print::json(&made.0, &made.1, &differences, output)?;
+    } else if view.format == Format::Html {
+        page::print(&made.0, &made.1, &differences, output)?;
     } else {
         print::text(&made.0, &made.1, &differences, output)?;
     }

@@ -18,18 +18,12 @@ const AROUND: usize = 3;
 
 /// Prints the difference as two columns, which fit 160.
 pub fn text(one: &Made<'_>, two: &Made<'_>, differences: &[Difference<'_>], output: &mut Output) -> Result<(), Error> {
-    let name = |made: &Made<'_>| if made.side.words.is_empty() { "none".to_owned() } else { made.side.words.clone() };
-    output.line(&format!("// < {}", name(one)))?;
-    output.line(&format!("// > {}", name(two)))?;
+    output.line(&format!("// < {}", one.name()))?;
+    output.line(&format!("// > {}", two.name()))?;
     output.line(
         "// <, >: only that side has it; |: they differ; ~: a jump to the same place, over more or fewer slots",
     )?;
-    for (feature, first, second) in decisive(one, two) {
-        let say = |has: bool| if has { "yes" } else { "no" };
-        let (slug, since, first, second) = (feature.slug(), feature.since(), say(first), say(second));
-        output.line(&format!("// asked of the kernel: {slug} ({feature}, Linux {since}): < {first}, > {second}"))?;
-    }
-    for line in maps(one, two) {
+    for line in outside(one, two) {
         output.line(&format!("// {line}"))?;
     }
     if differences.iter().all(Difference::is_same) {
@@ -57,6 +51,16 @@ pub fn text(one: &Made<'_>, two: &Made<'_>, differences: &[Difference<'_>], outp
         }
     }
     Ok(())
+}
+
+/// What differs besides instructions: what one kernel has and the other lacks, and maps.
+pub(super) fn outside(one: &Made<'_>, two: &Made<'_>) -> Vec<String> {
+    let say = |has: bool| if has { "yes" } else { "no" };
+    let answers = decisive(one, two).into_iter().map(|(feature, first, second)| {
+        let (slug, since, first, second) = (feature.slug(), feature.since(), say(first), say(second));
+        format!("asked of the kernel: {slug} ({feature}, Linux {since}): < {first}, > {second}")
+    });
+    answers.chain(maps(one, two)).collect()
 }
 
 fn alone(mark: char, listing: &Listing, why: &str) -> String {

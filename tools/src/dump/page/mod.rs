@@ -33,12 +33,12 @@ struct Column {
 const COLUMNS: [Column; 5] = [
     Column { class: "src", title: "Source", cell: source },
     Column { class: "ins", title: "Instruction", cell: |row| format!("<code>{}</code>", Html(&row.text)) },
-    Column { class: "ref", title: "Refers to", cell: refers },
     Column {
         class: "why",
         title: "Explanation",
         cell: |row| Html(row.explanation.as_deref().unwrap_or_default()).to_string(),
     },
+    Column { class: "ref", title: "Refers to", cell: refers },
     Column { class: "hex", title: "Bytes", cell: bytes },
 ];
 
@@ -54,28 +54,42 @@ pub fn print(title: &str, listings: &[Listing], output: &mut Output) -> Result<(
             "{count} instructions are too many for a page, which has {MOST}: {advice}"
         )));
     }
-    let anchors = anchors(listings);
+    let anchors = anchors(listings.iter().map(|listing| listing.name.as_str()));
+    let names: Vec<(&str, &str)> =
+        anchors.iter().map(String::as_str).zip(listings.iter().map(|listing| listing.name.as_str())).collect();
+    fill(title, &names, output, |name, output| match name {
+        "listings" => listings.iter().zip(&anchors).try_for_each(|(listing, anchor)| section(listing, anchor, output)),
+        "reference" => Reference::of(listings, &anchors).print(output),
+        _ => data(listings, output),
+    })
+}
+
+/// Prints the template, with a link for each of the `names`, which are behind what they are linked by; `part` prints what is
+/// called `listings`, `reference` and `data` in it.
+///
+/// # Errors
+/// As `part` and [`Output::line`].
+pub fn fill(
+    title: &str,
+    names: &[(&str, &str)],
+    output: &mut Output,
+    mut part: impl FnMut(&str, &mut Output) -> Result<(), Error>,
+) -> Result<(), Error> {
     // The template has the names of its parts in pairs of braces.
-    for (at, part) in TEMPLATE.split("{{").enumerate() {
-        let (name, text) = if at == 0 { ("", part) } else { part.split_once("}}").unwrap_or(("", part)) };
+    for (at, text) in TEMPLATE.split("{{").enumerate() {
+        let (name, text) = if at == 0 { ("", text) } else { text.split_once("}}").unwrap_or(("", text)) };
         match name {
+            "" => {}
             "title" => output.bytes(Html(title).to_string().as_bytes())?,
             "policy" => output.bytes(POLICY.trim_end().as_bytes())?,
             "style" => output.bytes(STYLE.as_bytes())?,
             "script" => output.bytes(SCRIPT.as_bytes())?,
             "programs" => {
-                for (listing, anchor) in listings.iter().zip(&anchors) {
-                    output.line(&format!("<li><a href=\"#{anchor}\">{}</a></li>", Html(&listing.name)))?;
+                for (anchor, name) in names {
+                    output.line(&format!("<li><a href=\"#{anchor}\">{}</a></li>", Html(name)))?;
                 }
             }
-            "listings" => {
-                for (listing, anchor) in listings.iter().zip(&anchors) {
-                    section(listing, anchor, output)?;
-                }
-            }
-            "reference" => Reference::of(listings, &anchors).print(output)?,
-            "data" => data(listings, output)?,
-            _ => {}
+            name => part(name, output)?,
         }
         output.bytes(text.as_bytes())?;
     }
@@ -83,27 +97,29 @@ pub fn print(title: &str, listings: &[Listing], output: &mut Output) -> Result<(
 }
 
 /// What each program is linked by: its name as far as it may stand in an address, with a number where there are several of it.
-fn anchors(listings: &[Listing]) -> Vec<String> {
+pub fn anchors<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     // What the template has calls itself by these.
     let mut taken: BTreeSet<String> = ["data", "reference", "search", "found"].map(str::to_owned).into();
-    let mut anchor = |listing: &Listing| {
+    let anchor = |name: &str| {
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-        let name: String = listing.name.chars().map(safe).collect();
+        let name: String = name.chars().map(safe).collect();
         let name = if name.is_empty() { "program".to_owned() } else { name };
         let free = (1..).map(|number| if number == 1 { name.clone() } else { format!("{name}.{number}") });
         let free = free.into_iter().find(|name| !taken.contains(name)).unwrap_or(name);
         taken.insert(free.clone());
         free
     };
-    listings.iter().map(&mut anchor).collect()
+    names.map(anchor).collect()
 }
 
-/// The programs as `--format json` has them. A `<` might begin a tag, and stands in strings only.
+/// The programs as `--format json` has them.
 fn data(listings: &[Listing], output: &mut Output) -> Result<(), Error> {
     output.bytes(b"[")?;
     for (at, listing) in listings.iter().enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        output.line(&format!("{comma}{}", json::string(listing)?.replace('<', "\\u003c")))?;
+        if at > 0 {
+            output.line(",")?;
+        }
+        json::print_in_html(listing, output)?;
     }
     output.bytes(b"]")
 }
@@ -167,7 +183,7 @@ fn table(listing: &Listing, anchor: &str, output: &mut Output) -> Result<(), Err
     output.line(if listing.rows.is_empty() { "</table>" } else { "</tbody></table>" })
 }
 
-fn source(row: &Row) -> String {
+pub fn source(row: &Row) -> String {
     let Some(source) = &row.source else { return String::new() };
     let file = source.file.rsplit('/').next().unwrap_or_default();
     format!("<code>{}</code> <small>{}:{}</small>", Html(source.text.trim()), Html(file), source.line)

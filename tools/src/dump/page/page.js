@@ -6,12 +6,15 @@ const programs = JSON.parse(document.getElementById("data").textContent);
 const sections = [...document.querySelectorAll(".program")];
 const links = [...document.querySelectorAll("nav a")];
 const main = document.querySelector("main");
-// Of each row of the listings: its element, its instruction, its section.
+// Of each row of the listings: its element, its section, its instruction. Those of a difference have none of their own.
 const rows = new Map();
-programs.forEach((program, at) => program.instructions.forEach((insn) => {
-  const id = `${sections[at].id}/${insn.slot}`;
-  rows.set(id, { id, insn, at, element: document.getElementById(id) });
-}));
+sections.forEach((section, at) => {
+  const insns = new Map(programs[at]?.instructions.map((insn) => [`${section.id}/${insn.slot}`, insn]));
+  for (const element of section.querySelectorAll("tr[id]")) {
+    const { id } = element;
+    rows.set(id, { id, at, element, insn: insns.get(id) ?? { slot: NaN } });
+  }
+});
 const order = [...rows.keys()];
 const line = (row) => row.insn.source && `${row.insn.source.file}:${row.insn.source.line}`;
 const element = (name, text, children = []) => {
@@ -83,7 +86,7 @@ function choose(row) {
   row.element.scrollIntoView({ block: "nearest" });
   const node = block(section, row);
   node?.classList.add("chosen");
-  reveal(section.querySelector(".graph"), node);
+  if (node) reveal(node.closest(".graph"), node);
   describe(section, row, origins);
 }
 
@@ -96,7 +99,6 @@ function block(section, row) {
 
 // Scrolls the graph, and only the graph, to a block.
 function reveal(graph, node) {
-  if (!node) return;
   const [outer, inner] = [graph.getBoundingClientRect(), (node.querySelector(".on") || node).getBoundingClientRect()];
   const hidden = (low, high, from, to) => (low < from || high > to ? (low + high - from - to) / 2 : 0);
   graph.scrollBy(
@@ -108,6 +110,7 @@ function reveal(graph, node) {
 // All that is known of an instruction, with the cards of what it is about.
 function describe(section, row, origins) {
   const card = section.querySelector(".card");
+  if (!card) return;
   const titles = section.querySelectorAll("thead th");
   const list = element("dl", "");
   const cells = [...row.element.cells];
@@ -196,12 +199,12 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Columns can be hidden; where there is little room, the bytes are at first.
+// Columns can be hidden; those that the card has too are at first where there is little room.
 for (const title of new Map([...document.querySelectorAll("thead th:not(.slot)")].map((th) => [th.className, th])).values()) {
   const box = element("input", "");
   const kind = title.className;
   box.type = "checkbox";
-  box.checked = innerWidth > 1800 || kind !== "hex";
+  box.checked = innerWidth > 1800 || !["hex", "ref"].includes(kind);
   const show = () => document.querySelectorAll(`.listing .${kind}`).forEach((cell) => { cell.hidden = !box.checked; });
   box.addEventListener("change", show);
   show();
