@@ -19,6 +19,8 @@ impl Capabilities {
     /// What it takes to find processes and what they have mapped, and to attach to that: CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE,
     /// CAP_SYS_ADMIN (before Linux 5.8 and 5.9 nothing less would do), CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE.
     pub const ATTACH: Self = Self(1 << 2 | 1 << 19 | 1 << 21 | 1 << 38 | 1 << 39 | 1 << 40);
+    /// CAP_SYS_PTRACE: what other users' processes have in /proc beside what everybody may see, such as their namespaces.
+    pub const PROC: Self = Self(1 << 19);
     /// CAP_SYS_NICE.
     const SYS_NICE: Self = Self(1 << 23);
     /// CAP_SYS_ADMIN.
@@ -68,21 +70,25 @@ impl fmt::Display for Confined {
 }
 
 /// Leaves the calling thread what it takes to read these maps and rings, those of CPUs that come online later included: the
-/// least capabilities with which the kernel allows that, and no system calls but those of reading. The others fail with EPERM.
-/// Nothing of it can be taken back.
+/// least capabilities with which the kernel allows that, beside those to `keep`, and no system calls but those of reading. The
+/// others fail with EPERM. Nothing of it can be taken back.
 ///
 /// Links are released without any capability. The kernel answers BPF_MAP_LOOKUP_ELEM to everybody, but with
 /// kernel.unprivileged_bpf_disabled before Linux 5.19. A ring takes CAP_PERFMON, or CAP_SYS_ADMIN before Linux 5.8.
 ///
 /// # Errors
 /// What the kernel says to capset(2) and prctl(2).
-pub fn to_reading<'a>(mut maps: impl Iterator<Item = &'a Map>, rings: Option<&PerfBuffer>) -> io::Result<Confined> {
+pub fn to_reading<'a>(
+    mut maps: impl Iterator<Item = &'a Map>,
+    rings: Option<&PerfBuffer>,
+    keep: Capabilities,
+) -> io::Result<Confined> {
     let map = maps.next();
     let enough = |kept: &Capabilities| is_enough(*kept, map, rings);
     let least = Capabilities::CHOICES.into_iter().find(enough).unwrap_or(Capabilities::SYS_ADMIN);
     // The reader of counters asks for real-time priority (see `undisturbed`), by a limit where that can be raised.
     let nice = if process::allow_realtime() { Capabilities::NONE } else { Capabilities::SYS_NICE };
-    let capabilities = to(Capabilities(least.0 | nice.0))?;
+    let capabilities = to(Capabilities(least.0 | nice.0 | keep.0))?;
     Ok(Confined { capabilities, calls: confine::filter_calls(&mut filter()) })
 }
 
@@ -250,7 +256,8 @@ mod tests {
     fn a_reader_reads_and_does_nothing_else() {
         let errno = |result: io::Result<()>| result.err().and_then(|error| error.raw_os_error());
         let results = in_a_thread(|| {
-            let confined = to_reading(std::iter::empty(), None).expect("everybody may give up what he has");
+            let confined =
+                to_reading(std::iter::empty(), None, Capabilities::NONE).expect("everybody may give up what he has");
             confined.calls.expect("seccomp is there wherever tests run");
             let read = File::open("/proc/self/status").map(drop);
             let write = OpenOptions::new().write(true).open("/dev/null").map(drop);

@@ -27,6 +27,7 @@ mod record;
 
 use std::path::PathBuf;
 
+use bpfkit_loader::confine::Capabilities;
 use bpfkit_loader::{Feature, MapSpec, ProgSpec, Target};
 use regex_lite::Regex;
 
@@ -235,6 +236,10 @@ impl Tool for Args {
         })?;
         // The kernel's types take several megabytes, and have served.
         drop(target);
+        if !typed {
+            // What the programs cannot tell is looked up in /proc.
+            attached.keep = Capabilities::PROC;
+        }
         let mut printer = Printer::new(self, typed);
         printer.header(output)?;
         let lost =

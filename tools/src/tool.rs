@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, Prog, ProgSpec, Sample, Target, confine};
+use bpfkit_loader::confine::{self, Capabilities};
+use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, Prog, ProgSpec, Sample, Target};
 
 use crate::dump::{Subject, View};
 use crate::error::Chain;
@@ -118,6 +119,8 @@ pub struct Attached {
     pub rings: Option<PerfBuffer>,
     /// All maps.
     pub maps: Maps,
+    /// What reading takes beside the maps and rings.
+    pub keep: Capabilities,
 }
 
 impl Attached {
@@ -137,7 +140,7 @@ impl Attached {
             let rings = rings.insert(PerfBuffer::open(events, options.rings())?);
             rings.watch(unsent)?;
         }
-        Ok(Self { links: Vec::new(), rings, maps })
+        Ok(Self { links: Vec::new(), rings, maps, keep: Capabilities::NONE })
     }
 
     /// Loads programs and attaches them, in their order, once all are loaded; but what watches or replaces a function of one of
@@ -181,7 +184,7 @@ impl Attached {
     /// # Errors
     /// What the kernel says.
     pub fn confine(&self, options: &Options) -> Result<(), Error> {
-        let confined = confine::to_reading(self.maps.iter(), self.rings.as_ref())
+        let confined = confine::to_reading(self.maps.iter(), self.rings.as_ref(), self.keep)
             .map_err(|error| Error::Io("cannot give up privileges".to_owned(), error))?;
         if options.verbose {
             report::say(confined);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bpfkit_loader::confine::Capabilities;
 use bpfkit_loader::{
     Attach, Link, MapType, Maps, Printed, Prog, ProgSpec, ProgType, TestInput, TracePipe, UpdateMode, undisturbed,
 };
@@ -55,7 +56,7 @@ pub fn run(args: &Args, document: &Document, output: &mut Output) -> Result<(), 
     let (placed, tried): (Vec<_>, Vec<_>) = programs.into_iter().partition(is_placed);
     let mut session = Session::new()?;
     let started = Instant::now();
-    let mut attached = Attached { links: Vec::new(), rings: None, maps };
+    let mut attached = Attached { links: Vec::new(), rings: None, maps, keep: Capabilities::NONE };
     attached.attach(&placed, &target)?;
     for program in &tried {
         try_out(args, &program.load(&target, &attached.maps)?, output)?;

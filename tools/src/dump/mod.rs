@@ -290,7 +290,7 @@ impl View {
             Format::C => c::print(subject, listings, output)?,
             Format::Dot => listings.iter().try_for_each(|listing| dot::print(listing, output))?,
             Format::Html => {
-                page::print(&format!("Programs for Linux {}", subject.target.version()), &listings, output)?;
+                page::print(&format!("Programs for Linux {}", subject.target.version()), listings, output)?;
             }
             Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
         }

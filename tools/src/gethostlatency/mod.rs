@@ -129,7 +129,7 @@ impl Tool for Args {
         let mut printer = Printer::new(self);
         printer.header(output)?;
         output.flush()?;
-        let Attached { links, rings, maps } = &mut attached;
+        let Attached { links, rings, maps, .. } = &mut attached;
         let rings = rings.as_mut().ok_or_else(|| Error::Request("there are no rings".to_owned()))?;
         let mut next = started + RESCAN;
         let between = || {
