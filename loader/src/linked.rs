@@ -13,7 +13,7 @@ use crate::map::{Maps, with_memlock};
 use crate::prog::{Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
-use crate::verifier::{Rejection, Verdict};
+use crate::verifier::{Rejection, Verdict, has_instructions};
 use crate::{Error, ctx, kernel};
 
 /// How much room the verifier is given for its log at first.
@@ -231,14 +231,14 @@ impl Linked {
         let types = if target.has(Feature::ProgBtf) { self.types(target) } else { None };
         let input = types.as_ref().map_or(plain, |types| types.add_to(plain));
         let load = |input: ProgInput<'_>| with_memlock(|| bpf::prog_load(attributes, input, &mut []));
-        let (input, result) = match load(input) {
+        let result = match load(input) {
             // The source lines are for people: a kernel that does not like them runs the program without.
-            Err(_) if types.is_some() && !self.needs_types(target) => (plain, load(plain)),
-            result => (input, result),
+            Err(_) if types.is_some() && !self.needs_types(target) => load(plain),
+            result => result,
         };
         match result {
             Ok(fd) => Ok(Prog { fd: fd.into(), spec: self.spec.into() }),
-            Err(error) => Err(self.rejected(attributes, input, error)),
+            Err(error) => Err(self.rejected(attributes, input, plain, error)),
         }
     }
 
@@ -320,9 +320,20 @@ impl Linked {
         }
     }
 
-    /// Asks the verifier again, and has it say why.
-    fn rejected(&self, attributes: ProgLoad, input: ProgInput<'_>, error: std::io::Error) -> Error {
-        let (log, _) = Self::ask(ProgLoad { log_level: 1, ..attributes }, input, LOG_MOST);
+    /// Asks the verifier again, and has it say why. With the source lines it quotes them, unless it is them that it refuses and so
+    /// never comes to the instructions.
+    fn rejected(
+        &self,
+        attributes: ProgLoad,
+        input: ProgInput<'_>,
+        plain: ProgInput<'_>,
+        error: std::io::Error,
+    ) -> Error {
+        let ask = |input| Self::ask(ProgLoad { log_level: 1, ..attributes }, input, LOG_MOST).0;
+        let (mut input, mut log) = (input, ask(input));
+        if input.btf.is_some() && !has_instructions(&log) {
+            (input, log) = (plain, ask(plain));
+        }
         if log.trim().is_empty() {
             let what = format!("cannot load the program `{}`, {}", self.spec.name, self.spec.attach);
             return Error::privileged(what, error);

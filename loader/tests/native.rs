@@ -30,6 +30,7 @@ const TESTS: &[Test] = &[
     ("a_map_whose_values_are_per_cpu_never_overruns_the_readers_bytes", per_cpu_storage),
     ("every_type_of_program_is_loaded", types),
     ("a_refused_program_with_a_callback_is_refused_for_its_own_reason", callback),
+    ("the_log_of_a_refused_program_quotes_its_source", quoted),
     ("the_kernel_shows_what_was_loaded", info),
     ("a_loaded_program_is_found_by_number_name_and_pin", loaded::found),
     ("a_loaded_program_reads_as_it_was_written", loaded::code),
@@ -208,6 +209,24 @@ fn callback() -> Result<(), Skip> {
     let Error::Rejected(rejection) = &error else { panic!("{}", chain(&error)) };
     assert!(rejection.last_words().contains("R7 !read_ok"), "{error}\n{}", rejection.log);
     assert_eq!(rejection.slot, Some(2));
+    Ok(())
+}
+
+fn quoted() -> Result<(), Skip> {
+    let code = bpf! {
+        r6 = 7;
+        r0 = *(u64 *)(r6 + 0);
+        exit;
+    };
+    let spec = ProgSpec::new("quoted", Attach::None, code).unwrap();
+    for (without, quotes) in [(None, true), (Some(Feature::ProgBtf), false)] {
+        let target = without.into_iter().fold(Target::builder(), |builder, feature| builder.without(feature));
+        let error = spec.load(&target.running().unwrap(), &Maps::new()).unwrap_err();
+        let Error::Rejected(rejection) = &error else { panic!("{}", chain(&error)) };
+        assert_eq!(rejection.log.contains("; r0 = *(u64 *)(r6 + 0)"), quotes, "{}", rejection.log);
+        assert!(rejection.last_words().contains("R6 invalid mem access"), "{error}\n{}", rejection.log);
+        assert_eq!(rejection.slot, Some(1));
+    }
     Ok(())
 }
 

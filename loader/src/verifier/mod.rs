@@ -26,3 +26,9 @@ pub use state::{Cell, Live, Place, State};
 pub use value::{MapOf, Value, What};
 pub use verdict::Verdict;
 pub use walk::{Held, Join, Path, PathEnd, Step, Walk};
+
+/// Whether the verifier came so far as to look at an instruction of the program.
+pub(crate) fn has_instructions(log: &str) -> bool {
+    let walk = Walk::parse(log);
+    !walk.steps.is_empty() || diagnosis::named_slot(&walk.words).is_some()
+}
