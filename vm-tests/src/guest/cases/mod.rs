@@ -3,6 +3,7 @@
 mod asm;
 mod bpf2bpf;
 mod confine;
+mod dump;
 mod execsnoop;
 mod features;
 mod gethostlatency;
@@ -44,6 +45,7 @@ const AREAS: &[&[Case]] = &[
     texts::CASES,
     bpf2bpf::CASES,
     objects::CASES,
+    dump::CASES,
     features::CASES,
     settings::CASES,
     confine::CASES,

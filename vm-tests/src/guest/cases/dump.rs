@@ -1,0 +1,240 @@
+//! `bpfkit dump` of programs that the kernel runs, whoever loaded them.
+
+use std::fs;
+use std::path::Path;
+
+use bpfkit_asm::bpf;
+use bpfkit_loader::{Attach, CType, Feature, Inventory, Linkage, MapSpec, Maps, Prog, ProgSpec, Prototype};
+use serde_json::Value;
+
+use super::settings::Sysctl;
+use crate::guest::case::{Case, Ctx, Failure, chain, need};
+use crate::guest::tool::{Tool, without};
+use crate::{ensure, ensure_eq, fail, skip};
+
+type CaseResult = Result<(), Failure>;
+
+pub const CASES: &[Case] = &[
+    Case { name: "dump::a_running_tool_reads_as_it_was_written", run: |ctx| running(ctx, &[]) },
+    Case { name: "dump::a_running_tool_without_types", run: |ctx| running(ctx, &["prog-btf"]) },
+    Case { name: "dump::source_lines_and_functions_are_in_the_kernel", run: lines },
+    Case { name: "dump::a_pinned_program", run: pinned },
+    Case { name: "dump::kptr_restrict_2_hides_addresses", run: hidden },
+    Case { name: "dump::bpf_jit_harden_2", run: hardened },
+    Case { name: "dump::runs_are_counted", run: counted },
+    Case { name: "dump::a_tools_own_programs_and_their_machine_code", run: own },
+    Case { name: "dump::the_log_of_a_refused_program_quotes_its_source", run: quoted },
+];
+
+/// What `bpfkit dump` with these arguments prints.
+fn dump(ctx: &Ctx, arguments: &[&str]) -> Result<String, Failure> {
+    let output = ctx.bpfkit()?.arg("dump").args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "dump {arguments:?} ended with {}: {said}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn json(ctx: &Ctx, arguments: &[&str]) -> Result<Vec<Value>, Failure> {
+    let text = dump(ctx, &[arguments, &["--format", "json"]].concat())?;
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+/// What each instruction has under a key, where it has it.
+fn of<'a>(program: &'a Value, key: &'a str) -> impl Iterator<Item = &'a Value> {
+    program["instructions"].as_array().into_iter().flatten().map(move |row| &row[key]).filter(|value| !value.is_null())
+}
+
+fn running(ctx: &mut Ctx, missing: &[&str]) -> CaseResult {
+    let before = Inventory::now()?.programs;
+    let tool = Tool::start(ctx, "writehist", &[&["--probe", "tracepoint"], without(missing).as_slice()].concat())?;
+    let ids: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
+    ensure!(!ids.is_empty(), "the tool has no programs: {}", tool.said);
+    for id in ids {
+        let programs = json(ctx, &["--id", &id.to_string(), "--jited"])?;
+        let program = &programs[0];
+        ensure_eq!(program["loaded"]["id"], id);
+        ensure!(program["loaded"]["jited_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{program}");
+        ensure!(program["maps"][0]["name"].as_str().is_some_and(|name| !name.is_empty()), "{program}");
+        ensure!(of(program, "map").all(|map| map.as_str().is_some_and(|name| !name.starts_with("id:"))), "{program}");
+        // Everything that it calls has its name.
+        let calls: Vec<&str> =
+            of(program, "text").filter_map(Value::as_str).filter(|text| text.contains(") call ")).collect();
+        let is_named = |text: &&&str| !text.contains("call 0x") && !text.contains("unknown");
+        ensure!(!calls.is_empty() && calls.iter().filter(is_named).count() == calls.len(), "{calls:#?}");
+        let machine = of(program, "machine").count();
+        ensure!(machine > 0, "{program}");
+        let own = of(program, "source")
+            .filter(|source| source["file"].as_str().is_some_and(|file| file.ends_with("writehist.rs")));
+        let has_lines = missing.is_empty() && ctx.target()?.has(Feature::ProgBtf);
+        ensure_eq!(own.count() > 0, has_lines);
+        ensure_eq!(of(program, "declaration").count() > 0, has_lines);
+        // And by its name among all.
+        let name = program["name"].as_str().unwrap_or_default();
+        let all = json(ctx, &["--all"])?;
+        ensure!(all.iter().any(|other| other["loaded"]["id"] == id && other["name"] == name), "{name} is not there");
+        ensure!(json(ctx, &["--name", name])?.iter().any(|other| other["loaded"]["id"] == id), "{name}");
+    }
+    Ok(())
+}
+
+/// A program of two functions, which counts nothing and keeps a map.
+fn load(ctx: &Ctx) -> Result<(Prog, Maps), Failure> {
+    let target = ctx.target()?;
+    let mut maps = Maps::new();
+    maps.create(&MapSpec::array("cells", 8, 1), &target)?;
+    let entry = bpf! {
+        r1 = map[cells];
+        call bpf_ktime_get_ns;
+        r0 ^= 0x12345678;
+        r1 = r0;
+        call second;
+        exit;
+    };
+    let second = bpf! {
+        r0 = r1;
+        r0 &= 1;
+        exit;
+    };
+    let spec = ProgSpec::new("shown_to_others", Attach::None, entry)?;
+    let proto = Prototype::int().param("number", CType::U64);
+    let spec = spec.func_with("second", proto, Linkage::Static, second)?;
+    Ok((spec.load(&target, &maps)?, maps))
+}
+
+/// Each statement's line is in the kernel, and the prototypes of both functions.
+fn lines(ctx: &mut Ctx) -> CaseResult {
+    need(&ctx.target()?, &[Feature::ProgBtf])?;
+    let (prog, _maps) = load(ctx)?;
+    let id = prog.info()?.id.to_string();
+    let text = dump(ctx, &["--id", &id, "--jited"])?;
+    for part in [
+        "int shown_to_others(struct __sk_buff *ctx):\n",
+        "int second(unsigned long long number):\n",
+        "(18) r1 = map[cells]",
+        "  r1 = map[cells]\n",
+        "  r0 ^= 0x12345678\n",
+        "  call second\n",
+        "#second",
+        "call second\n",
+        "and rax, 1\n",
+    ] {
+        ensure!(text.contains(part), "{part:?} is not in {text}");
+    }
+    ensure_eq!(text.lines().filter(|line| line.contains("; dump.rs:")).count(), 9);
+    Ok(())
+}
+
+fn pinned(ctx: &mut Ctx) -> CaseResult {
+    let (prog, _maps) = load(ctx)?;
+    let id = prog.info()?.id;
+    let path = Path::new("/sys/fs/bpf").join(format!("bpfkit-prog-{}", std::process::id()));
+    if let Err(error) = prog.pin(&path) {
+        skip!("no bpf file system: {}", chain(&error));
+    }
+    let name = path.display().to_string();
+    let programs = json(ctx, &["--pinned", &name]);
+    drop(prog);
+    // It stays for as long as it is pinned.
+    let later = json(ctx, &["--pinned", &name]);
+    fs::remove_file(&path)?;
+    for programs in [programs?, later?] {
+        ensure_eq!(programs[0]["loaded"]["id"], id);
+    }
+    let output = ctx.bpfkit()?.args(["dump", "--id", &id.to_string()]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && said.contains(&format!("program {id} is gone")), "{said}");
+    Ok(())
+}
+
+fn hidden(ctx: &mut Ctx) -> CaseResult {
+    let (prog, _maps) = load(ctx)?;
+    let id = prog.info()?.id.to_string();
+    let _sysctl = Sysctl::set("kernel/kptr_restrict", "2")?;
+    let text = dump(ctx, &["--id", &id])?;
+    let why = "kernel.kptr_restrict is 2, which hides addresses from everybody";
+    for part in [format!("// not shown: what is called: {why}\n"), format!("// not shown: machine code: {why}\n")] {
+        ensure!(text.contains(&part), "{part:?} is not in {text}");
+    }
+    // Numbers that are hidden are not shown as zeros of something else.
+    ensure!(text.contains("(85) call unknown#0") && text.contains("(85) call pc+1#"), "{text}");
+    let output = ctx.bpfkit()?.args(["dump", "--jited", "--id", &id]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1) && said.contains(why), "{said}");
+    Ok(())
+}
+
+/// The kernel hides a constant behind a random number, and shows what it runs.
+fn hardened(ctx: &mut Ctx) -> CaseResult {
+    let sysctl = Sysctl::set("net/core/bpf_jit_harden", "2")?;
+    let loaded = load(ctx);
+    drop(sysctl);
+    let (prog, _maps) = loaded?;
+    let id = prog.info()?.id.to_string();
+    let text = dump(ctx, &["--id", &id, "--jited"])?;
+    ensure!(!text.contains(") r0 ^= 305419896"), "the constant is there: {text}");
+    ensure!(text.contains("#second") && text.contains("and rax,"), "{text}");
+    let _restrict = Sysctl::set("kernel/kptr_restrict", "2")?;
+    let text = dump(ctx, &["--id", &id])?;
+    ensure!(text.contains("// not shown: instructions: kernel.kptr_restrict is 2"), "{text}");
+    Ok(())
+}
+
+fn counted(ctx: &mut Ctx) -> CaseResult {
+    let before = Inventory::now()?.programs;
+    let _tool = Tool::start(ctx, "writehist", &["--probe", "tracepoint"])?;
+    let ids: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
+    let flags: Vec<String> = ids.iter().flat_map(|id| ["--id".to_owned(), id.to_string()]).collect();
+    let mut command = ctx.bpfkit()?;
+    command.arg("dump").args(flags).args(["--stats", "--duration", "2", "--format", "json"]);
+    let child = command.stdout(std::process::Stdio::piped()).spawn()?;
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    while std::time::Instant::now() < end {
+        fs::write("/dev/null", "x")?;
+    }
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let rows: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let is_counted = |row: &Value| {
+        row["runs"].as_u64().is_some_and(|runs| runs > 10) && row["average_ns"].as_u64().is_some_and(|ns| ns > 0)
+    };
+    ensure!(rows.iter().any(is_counted), "{text}");
+    let last = rows.iter().rev().find(|row| is_counted(row));
+    ensure!(last.is_some_and(|row| row["total_runs"].as_u64() >= row["runs"].as_u64()), "{text}");
+    Ok(())
+}
+
+fn own(ctx: &mut Ctx) -> CaseResult {
+    let mut arguments = vec!["writehist".to_owned(), "--probe".to_owned(), "tracepoint".to_owned()];
+    if let Some(btf) = ctx.btf() {
+        arguments.extend(["--btf".to_owned(), btf.display().to_string()]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--jited"]).collect();
+    let before = Inventory::now()?.programs;
+    for program in json(ctx, &arguments)? {
+        let machine = of(&program, "machine").count();
+        let rows = program["instructions"].as_array().map_or(0, Vec::len);
+        let has_lines = ctx.target()?.has(Feature::ProgBtf);
+        ensure!(machine > 0 && (!has_lines || machine * 10 >= rows * 9), "{machine} of {rows} rows: {program}");
+    }
+    ensure_eq!(Inventory::now()?.programs, before);
+    Ok(())
+}
+
+fn quoted(ctx: &mut Ctx) -> CaseResult {
+    let target = ctx.target()?;
+    need(&target, &[Feature::ProgBtf])?;
+    let code = bpf! {
+        r6 = 7;
+        r0 = *(u64 *)(r6 + 0);
+        exit;
+    };
+    match ProgSpec::new("quoted", Attach::None, code)?.load(&target, &Maps::new()) {
+        Err(bpfkit_loader::Error::Rejected(rejection)) => {
+            ensure!(rejection.log.contains("; r0 = *(u64 *)(r6 + 0)"), "{}", rejection.log);
+            ensure_eq!(rejection.slot, Some(1));
+        }
+        result => fail!("{:?}", result.map(drop).map_err(|error| chain(&error))),
+    }
+    Ok(())
+}
