@@ -255,7 +255,11 @@ fn lines(answer: &ProgAnswer, types: &Shown<Btf>) -> Shown<Vec<LoadedLine>> {
         let source = Source { file: text(file), line: place >> 10, column: place & 0x3ff, text: text(text_at) };
         LoadedLine { slot: size(slot), source, address }
     };
-    Ok(records.iter().zip(addresses).map(line).collect())
+    let lines: Vec<LoadedLine> = records.iter().zip(addresses).map(line).collect();
+    // A program is refused unless a line begins with each function. But when the JIT compiler hides constants in a program of
+    // several functions, it moves the lines of its own copies of these, and the program has the same list (Linux 6.12).
+    let has_line = |slot: usize| lines.binary_search_by_key(&slot, |line| line.slot).is_ok();
+    if func_info(lists).all(|(slot, _)| has_line(slot)) { Ok(lines) } else { Err(Hidden::MOVED_LINES) }
 }
 
 /// The maps' names by the slots that load their addresses.

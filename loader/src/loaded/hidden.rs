@@ -17,6 +17,8 @@ pub struct Hidden(Cow<'static, str>);
 impl Hidden {
     pub(super) const NO_TYPES: Self = Self(Cow::Borrowed("the program was loaded without types"));
     pub(super) const NO_LINES: Self = Self(Cow::Borrowed("the program was loaded without source lines"));
+    pub(super) const MOVED_LINES: Self =
+        Self(Cow::Borrowed("the kernel has moved them for constants that it hides (net.core.bpf_jit_harden)"));
     pub(super) const TYPES: Self = Self(Cow::Borrowed("it takes CAP_SYS_ADMIN to see types"));
     pub(super) const CODE: Self = Self(Cow::Borrowed("it takes CAP_BPF, or CAP_SYS_ADMIN before Linux 5.8"));
     pub(super) const INTERPRETED: Self = Self(Cow::Borrowed("the kernel interprets the program"));

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     Case { name: "dump::a_pinned_program", run: pinned },
     Case { name: "dump::kptr_restrict_2_hides_addresses", run: hidden },
     Case { name: "dump::bpf_jit_harden_2", run: hardened },
+    Case { name: "dump::bpf_jit_harden_2_and_kptr_restrict_2", run: hardened_and_hidden },
     Case { name: "dump::runs_are_counted", run: counted },
     Case { name: "dump::a_tools_own_programs_and_their_machine_code", run: own },
     Case { name: "dump::the_log_of_a_refused_program_quotes_its_source", run: quoted },
@@ -163,18 +164,44 @@ fn hidden(ctx: &mut Ctx) -> CaseResult {
     Ok(())
 }
 
-/// The kernel hides a constant behind a random number, and shows what it runs.
+/// The kernel hides constants behind random numbers, and shows what it runs: in a program of one function the instructions too; in
+/// one of several the machine code only, for which it moves the lines of the instructions.
 fn hardened(ctx: &mut Ctx) -> CaseResult {
     let sysctl = Sysctl::set("net/core/bpf_jit_harden", "2")?;
-    let loaded = load(ctx);
+    let code = bpf! {
+        r0 = 0x12345678;
+        exit;
+    };
+    let one = ProgSpec::new("hardened", Attach::None, code)?.load(&ctx.target()?, &Maps::new());
+    let several = load(ctx);
     drop(sysctl);
-    let (prog, _maps) = loaded?;
-    let id = prog.info()?.id.to_string();
-    let text = dump(ctx, &["--id", &id, "--jited"])?;
-    ensure!(!text.contains(") r0 ^= 305419896"), "the constant is there: {text}");
-    ensure!(text.contains("#second") && text.contains("and rax,"), "{text}");
+    let (one, (several, _maps)) = (one?, several?);
+    let text = dump(ctx, &["--id", &one.info()?.id.to_string(), "--jited"])?;
+    ensure!(!text.contains("305419896") && text.contains("(95) exit"), "{text}");
+    let text = dump(ctx, &["--id", &several.info()?.id.to_string(), "--jited"])?;
+    ensure!(
+        text.contains("#second") && text.contains("call second\n") && !text.contains("xor rax, 305419896"),
+        "{text}"
+    );
+    let told = text.contains("// not shown: source lines: the kernel has moved them");
+    let right = text.lines().any(|line| line.contains("(57) r0 &= 1") && line.ends_with("  r0 &= 1"));
+    let has_lines = ctx.target()?.has(Feature::ProgBtf);
+    ensure!(told || right || !has_lines, "{text}");
+    Ok(())
+}
+
+/// Instructions with hidden constants are for those only who may see addresses.
+fn hardened_and_hidden(ctx: &mut Ctx) -> CaseResult {
+    let sysctl = Sysctl::set("net/core/bpf_jit_harden", "2")?;
+    let code = bpf! {
+        r0 = 0x12345678;
+        exit;
+    };
+    let prog = ProgSpec::new("hardened", Attach::None, code)?.load(&ctx.target()?, &Maps::new());
+    drop(sysctl);
+    let prog = prog?;
     let _restrict = Sysctl::set("kernel/kptr_restrict", "2")?;
-    let text = dump(ctx, &["--id", &id])?;
+    let text = dump(ctx, &["--id", &prog.info()?.id.to_string()])?;
     ensure!(text.contains("// not shown: instructions: kernel.kptr_restrict is 2"), "{text}");
     Ok(())
 }
