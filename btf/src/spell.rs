@@ -14,20 +14,6 @@ impl Btf {
         self.declare(id, String::new(), DEPTH, &mut { TYPES })
     }
 
-    /// The C declaration of a function of this name and prototype, such as `int bpf_prog(struct pt_regs *ctx)`.
-    pub fn spell_func(&self, proto: TypeId, name: &str) -> String {
-        let Ok(ty) = self.ty(proto) else { return format!("? {name}(?)") };
-        let types = &mut { TYPES };
-        let mut params = Vec::new();
-        for (index, param) in ty.params().enumerate().take(TYPES) {
-            let is_rest = param.ty.0 == 0 && index != 0;
-            let declared = || self.declare(param.ty, param.name.into_owned(), DEPTH, types);
-            params.push(if is_rest { "...".to_owned() } else { declared() });
-        }
-        let params = if params.is_empty() { "void".to_owned() } else { params.join(", ") };
-        self.declare(ty.target().unwrap_or_default(), format!("{name}({params})"), DEPTH, types)
-    }
-
     /// Wraps a type around what has been spelt of a declarator, from the place of the name outwards, as C has it.
     fn declare(&self, id: TypeId, inner: String, depth: usize, types: &mut usize) -> String {
         let around = |word: &str| {
@@ -109,14 +95,6 @@ mod tests {
         let unnamed = types.raw("", 5 << 24, 4, &[]);
         let forward = types.raw("later", 1 << 31 | 7 << 24, 0, &[]);
         let btf = Btf::parse(types.finish()).unwrap();
-        for (proto, text) in [
-            (proto, "int f(struct sock *sk, int n)"),
-            (nothing, "void f(void)"),
-            (returns, "int (*f(int n, ...))(struct sock *, int)"),
-            (TypeId(99), "? f(?)"),
-        ] {
-            assert_eq!(btf.spell_func(proto, "f"), text);
-        }
         for (id, text) in [
             (TypeId(0), "void"),
             (pairs, "int[3][2]"),

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bpfkit_asm::{Helper, Names, list};
-use bpfkit_btf::Btf;
+use bpfkit_btf::{Btf, Header};
 use bpfkit_loader::{Hidden, LoadedCode, LoadedFunc, LoadedMap, LoadedProg, MapInfo, RunStats, clock};
 use serde::Serialize;
 
+use super::holders::Holder;
 use super::listing::{Function, Listing, MapUse, Row, destination};
-use crate::Error;
 use crate::options::seconds;
+use crate::{Error, Escaped};
 
 /// Which programs of the system are shown.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -103,12 +104,14 @@ pub struct Loaded {
     pub verified_instructions: Option<u32>,
     /// The function or type of the kernel that it is attached to, where it knows that by its number.
     pub attached_to: Option<String>,
+    /// The processes that hold it open.
+    pub held_by: Vec<Holder>,
     /// What the kernel does not show, and why.
     pub hidden: Vec<String>,
 }
 
 impl Loaded {
-    fn of(code: &LoadedCode) -> Self {
+    fn of(code: &LoadedCode, holders: &[(u32, Holder)]) -> Self {
         let info = &code.info;
         let runs = info.runs.as_ref().ok().copied();
         // Nobody has counted, and so nothing is known.
@@ -133,6 +136,7 @@ impl Loaded {
             recursion_misses: info.recursion_misses.as_ref().ok().copied(),
             verified_instructions: info.verified_insns.as_ref().ok().copied().filter(|&count| count != 0),
             attached_to: code.attached_to.as_ref().ok().cloned().flatten(),
+            held_by: holders.iter().filter(|(id, _)| *id == info.id).map(|(_, holder)| holder.clone()).collect(),
             hidden,
         }
     }
@@ -148,6 +152,10 @@ impl Loaded {
             sizes += &format!("; the verifier walked {count} instructions");
         }
         lines.push(sizes);
+        if !self.held_by.is_empty() {
+            let holder = |Holder { pid, comm }: &Holder| format!("{} ({pid})", Escaped(comm.as_bytes()));
+            lines.push(format!("held by {}", self.held_by.iter().map(holder).collect::<Vec<_>>().join(", ")));
+        }
         if let Some(name) = &self.attached_to {
             lines.push(format!("attached to {name}"));
         }
@@ -201,7 +209,7 @@ fn kind_name(name: Option<&str>, number: u32) -> String {
 
 impl Listing {
     /// A program of the system, as far as the kernel shows it.
-    pub fn loaded(code: &LoadedCode) -> Self {
+    pub fn loaded(code: &LoadedCode, holders: &[(u32, Holder)]) -> Self {
         let info = &code.info;
         let insns = code.insns.as_deref().unwrap_or_default();
         let types = code.types.as_ref().ok();
@@ -232,14 +240,14 @@ impl Listing {
             functions: code.funcs.iter().map(|func| function(func, types)).collect(),
             maps: code.maps.iter().map(MapUse::loaded).collect(),
             rows: rows.collect(),
-            loaded: Some(Loaded::of(code)),
             opinion: None,
+            loaded: Some(Loaded::of(code, holders)),
         }
     }
 }
 
 fn function(func: &LoadedFunc, types: Option<&Btf>) -> Function {
-    let prototype = types.zip(func.proto).map(|(types, proto)| types.spell_func(proto, &func.name));
+    let prototype = types.zip(func.proto).map(|(types, proto)| Header::declaration(types, proto, &func.name));
     Function { slot: func.slot, name: func.name.clone(), prototype }
 }
 

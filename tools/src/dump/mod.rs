@@ -16,6 +16,7 @@ mod cfg;
 pub mod diff;
 mod dot;
 pub mod explain;
+mod holders;
 mod json;
 mod layout;
 mod listing;
@@ -36,6 +37,7 @@ use std::path::PathBuf;
 use bpfkit_loader::{Linked, LoadedProg, MapSpec, ProgSpec, Symbols, Target};
 
 use self::explain::Place;
+pub use self::holders::Holder;
 pub use self::listing::{Function, Listing, MapUse, Row};
 pub use self::loaded::{Loaded, Measure, Which};
 pub use self::machine::Machine;
@@ -214,10 +216,11 @@ impl View {
             return Err(Error::Request(form.to_owned()));
         }
         let symbols = Symbols::read()?;
+        let holders = holders::all();
         self.write(false, output, |output| {
             for program in programs {
                 let code = program.code(&symbols)?;
-                let mut listing = Listing::loaded(&code);
+                let mut listing = Listing::loaded(&code, &holders);
                 if self.jited {
                     machine::beside(&mut listing, &code, &symbols)?;
                 }

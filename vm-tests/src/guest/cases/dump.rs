@@ -55,6 +55,7 @@ fn running(ctx: &mut Ctx, missing: &[&str]) -> CaseResult {
         let program = &programs[0];
         ensure_eq!(program["loaded"]["id"], id);
         ensure!(program["loaded"]["jited_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{program}");
+        ensure!(program["loaded"]["held_by"][0]["pid"] == tool.pid(), "{}", program["loaded"]);
         ensure!(program["maps"][0]["name"].as_str().is_some_and(|name| !name.is_empty()), "{program}");
         ensure!(of(program, "map").all(|map| map.as_str().is_some_and(|name| !name.starts_with("id:"))), "{program}");
         // Everything that it calls has its name.

@@ -1,0 +1,57 @@
+//! Which processes hold programs open, as who loaded one mostly does. A program that is pinned, or attached to a device, needs none.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+/// A process that has a descriptor of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+}
+
+/// All holders, with the numbers of the programs that they hold. Processes that this one may not look into are left out, and so is
+/// this one.
+pub fn all() -> Vec<(u32, Holder)> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|&pid| pid != std::process::id()).flat_map(held).collect()
+}
+
+fn held(pid: u32) -> Vec<(u32, Holder)> {
+    let process = Path::new("/proc").join(pid.to_string());
+    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let of = |descriptor: fs::DirEntry| {
+        fs::read_link(descriptor.path()).ok().filter(|to| to.as_os_str() == "anon_inode:bpf-prog")?;
+        program(&fs::read_to_string(process.join("fdinfo").join(descriptor.file_name())).ok()?)
+    };
+    let mut ids: Vec<u32> = descriptors.filter_map(of).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let comm = fs::read_to_string(process.join("comm")).unwrap_or_default().trim_end().to_owned();
+    ids.into_iter().map(|id| (id, Holder { pid, comm: comm.clone() })).collect()
+}
+
+/// The number of the program that a descriptor is of: a line of its fdinfo.
+fn program(fdinfo: &str) -> Option<u32> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptors_program_is_read() {
+        assert_eq!(
+            program("pos:\t0\nflags:\t02000002\nprog_type:\t17\nprog_jited:\t1\nprog_id:\t42\nrun_cnt:\t0\n"),
+            Some(42)
+        );
+        assert_eq!(program("pos:\t0\nmap_id:\t7\n"), None);
+        assert_eq!(program("prog_id:\tmany\n"), None);
+    }
+}
