@@ -123,33 +123,40 @@ pub(crate) struct ProgAnswer {
 
 /// What the kernel says of a program. Lists are filled as far as there is room.
 pub(crate) fn prog_info(prog: BorrowedFd<'_>, mut lists: ProgLists) -> io::Result<ProgAnswer> {
-    let record = |list: &[u8], size: u32| if list.is_empty() { 0 } else { size };
-    let mut info = ProgInfo {
-        xlated_len: length(&lists.xlated)?,
-        xlated: address_mut(&mut lists.xlated),
-        jited_len: length(&lists.jited)?,
-        jited: address_mut(&mut lists.jited),
-        map_ids_count: length(&lists.map_ids)? / 4,
-        map_ids: address_mut(&mut lists.map_ids),
-        jited_ksyms_count: length(&lists.jited_ksyms)? / 8,
-        jited_ksyms: address_mut(&mut lists.jited_ksyms),
-        jited_func_lens_count: length(&lists.jited_func_lens)? / 4,
-        jited_func_lens: address_mut(&mut lists.jited_func_lens),
-        func_info_count: length(&lists.func_info)? / 8,
-        func_info_rec_size: record(&lists.func_info, 8),
-        func_info: address_mut(&mut lists.func_info),
-        line_info_count: length(&lists.line_info)? / 16,
-        line_info_rec_size: record(&lists.line_info, 16),
-        line_info: address_mut(&mut lists.line_info),
-        jited_line_info_count: length(&lists.jited_line_info)? / 8,
-        jited_line_info_rec_size: record(&lists.jited_line_info, 8),
-        jited_line_info: address_mut(&mut lists.jited_line_info),
-        prog_tags_count: length(&lists.prog_tags)? / 8,
-        prog_tags: address_mut(&mut lists.prog_tags),
-        ..ProgInfo::default()
-    };
+    let mut info = request(&mut lists)?;
     let known = ask(prog, &mut info)?;
     Ok(ProgAnswer { info, lists, known })
+}
+
+/// Where the lists go.
+fn request(lists: &mut ProgLists) -> io::Result<ProgInfo> {
+    // A kernel that does not know of a list wants zeros there.
+    let record = |list: &[u8], size: u32| if list.is_empty() { 0 } else { size };
+    let at = |list: &mut Vec<u8>| if list.is_empty() { 0 } else { address_mut(list) };
+    Ok(ProgInfo {
+        xlated_len: length(&lists.xlated)?,
+        xlated: at(&mut lists.xlated),
+        jited_len: length(&lists.jited)?,
+        jited: at(&mut lists.jited),
+        map_ids_count: length(&lists.map_ids)? / 4,
+        map_ids: at(&mut lists.map_ids),
+        jited_ksyms_count: length(&lists.jited_ksyms)? / 8,
+        jited_ksyms: at(&mut lists.jited_ksyms),
+        jited_func_lens_count: length(&lists.jited_func_lens)? / 4,
+        jited_func_lens: at(&mut lists.jited_func_lens),
+        func_info_count: length(&lists.func_info)? / 8,
+        func_info_rec_size: record(&lists.func_info, 8),
+        func_info: at(&mut lists.func_info),
+        line_info_count: length(&lists.line_info)? / 16,
+        line_info_rec_size: record(&lists.line_info, 16),
+        line_info: at(&mut lists.line_info),
+        jited_line_info_count: length(&lists.jited_line_info)? / 8,
+        jited_line_info_rec_size: record(&lists.jited_line_info, 8),
+        jited_line_info: at(&mut lists.jited_line_info),
+        prog_tags_count: length(&lists.prog_tags)? / 8,
+        prog_tags: at(&mut lists.prog_tags),
+        ..ProgInfo::default()
+    })
 }
 
 /// What the kernel says of a map.
@@ -175,12 +182,14 @@ pub(crate) fn types_by_id(btf_id: u32) -> io::Result<Types> {
     ask(fd.as_fd(), &mut info)?;
     let mut blob = room(info.btf_size, 1);
     let mut name = room(info.name_len, 1);
-    // The kernel's count is without the NUL that it writes.
-    name.push(0);
+    // The kernel's count is without the NUL that it writes; and one that has no names (before Linux 5.11) wants zeros there.
+    if info.name_len != 0 {
+        name.push(0);
+    }
     let mut info = BtfInfo {
         btf: address_mut(&mut blob),
         btf_size: info.btf_size,
-        name: address_mut(&mut name),
+        name: if name.is_empty() { 0 } else { address_mut(&mut name) },
         name_len: length(&name)?,
         ..BtfInfo::default()
     };
@@ -188,4 +197,22 @@ pub(crate) fn types_by_id(btf_id: u32) -> io::Result<Types> {
     name.pop();
     let kernel = (info.kernel_btf != 0).then(|| String::from_utf8_lossy(&name).into_owned());
     Ok(Types { blob, kernel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel refuses what it does not know of unless it is zero, so that no list is asked for without knowing that there is one.
+    #[test]
+    fn what_is_not_asked_for_is_zero() {
+        let text = |info: ProgInfo| format!("{info:?}");
+        assert_eq!(text(request(&mut ProgLists::default()).unwrap()), text(ProgInfo::default()));
+        // What Linux 4.18 tells of ends before the types.
+        let old = ProgInfo { xlated_len: 16, map_ids_count: 1, jited_ksyms_count: 1, ..ProgInfo::default() };
+        let asked = request(&mut ProgLists::all(&old)).unwrap();
+        assert!(asked.xlated != 0 && asked.map_ids != 0 && asked.jited_ksyms != 0);
+        let rest = [asked.func_info, asked.line_info, asked.jited_line_info, asked.prog_tags];
+        assert_eq!((rest, asked.func_info_rec_size, asked.line_info_rec_size), ([0; 4], 0, 0));
+    }
 }
