@@ -138,7 +138,7 @@ fn wrong_usage_is_refused() {
     assert!(error(&format!("--diff {old}")).contains("there is 1 --diff"));
     assert!(error(&format!("--diff {old} --diff {new} --diff {new}")).contains("there are 3 --diff"));
     for more in ["--explain", "--format raw", "--format dot"] {
-        assert!(error(&format!("--diff {old} --diff {new} {more}")).contains("as text or as JSON"), "{more}");
+        assert!(error(&format!("--diff {old} --diff {new} {more}")).contains("--diff is shown as text"), "{more}");
     }
     let none = error(&format!("--diff {old} --diff {new} --program none"));
     assert!(none.contains("no program `none` on either side; there are v4_connect_r,"), "{none}");

@@ -1,7 +1,5 @@
 //! What differs between two versions of a tool's programs, and why.
 
-use std::collections::HashMap;
-
 use bpfkit_asm::{Helper, Opcode};
 use bpfkit_btf::Field;
 use bpfkit_loader::{Feature, Filled, needs};
@@ -124,7 +122,7 @@ impl Reasons<'_> {
     fn lines<'a>(&self, one: &'a Listing, two: &'a Listing) -> Vec<Line<'a>> {
         let pairs = align(&one.rows, &two.rows);
         // The slots of the second side that belong to those of the first, by which jumps are compared.
-        let slots: HashMap<usize, usize> = pairs
+        let slots: Vec<(usize, usize)> = pairs
             .iter()
             .filter_map(|pair| match pair {
                 Pair::Both(first, second) => Some((one.rows[*first].slot, two.rows[*second].slot)),
@@ -176,7 +174,7 @@ impl Reasons<'_> {
     }
 
     /// How two rows that belong together differ, and why.
-    fn compare(&self, one: &Row, two: &Row, slots: &HashMap<usize, usize>) -> (Kind, Option<String>) {
+    fn compare(&self, one: &Row, two: &Row, slots: &[(usize, usize)]) -> (Kind, Option<String>) {
         let is_same_code = (one.insn, one.second) == (two.insn, two.second);
         if is_same_code && one.text == two.text && is_same_hole(one.filled.as_ref(), two.filled.as_ref()) {
             return (Kind::Same, None);
@@ -185,7 +183,11 @@ impl Reasons<'_> {
         (jump.off, jump.imm) = (one.insn.off, one.insn.imm);
         let is_jump = one.insn.jump().is_some() || one.insn.is_local_call() || one.insn.is_func_address();
         let is_same_imm = one.insn.jump().is_none() || one.insn.code == Opcode::JA32 || one.insn.imm == two.insn.imm;
-        if is_jump && jump == one.insn && is_same_imm && one.to.and_then(|to| slots.get(&to).copied()) == two.to {
+        if is_jump
+            && jump == one.insn
+            && is_same_imm
+            && one.to.is_some_and(|to| two.to.is_some_and(|other| slots.contains(&(to, other))))
+        {
             return (Kind::Distance, None);
         }
         let why = match (&one.filled, &two.filled) {

@@ -14,8 +14,6 @@ mod uses;
 mod value;
 mod walk;
 
-use std::collections::HashMap;
-
 use bpfkit_asm::{Class, Opcode};
 
 pub use self::place::Place;
@@ -35,31 +33,32 @@ pub fn explain(listing: &mut Listing, place: &Place<'_>) {
 struct Explainer<'a> {
     listing: &'a Listing,
     place: &'a Place<'a>,
-    /// The row at each slot that begins an instruction.
-    rows: HashMap<usize, usize>,
     /// For which argument of which helper each row makes a register ready.
     purposes: Vec<Option<Purpose>>,
 }
 
 impl<'a> Explainer<'a> {
     fn new(listing: &'a Listing, place: &'a Place<'a>) -> Self {
-        let rows = listing.rows.iter().enumerate().map(|(index, row)| (row.slot, index)).collect();
-        Self { listing, place, rows, purposes: uses::purposes(listing) }
+        Self { listing, place, purposes: uses::purposes(listing) }
     }
 
     /// The row that begins at a slot.
     fn row_at(&self, slot: usize) -> Option<&'a Row> {
-        self.rows.get(&slot).and_then(|&index| self.listing.rows.get(index))
+        self.listing.rows.get(self.index_at(slot)?)
+    }
+
+    /// The number of the row that begins at a slot.
+    fn index_at(&self, slot: usize) -> Option<usize> {
+        self.listing.rows.binary_search_by_key(&slot, |row| row.slot).ok()
     }
 
     /// What a row makes a register ready for.
     fn purpose(&self, row: &Row) -> Option<&Purpose> {
-        self.purposes.get(*self.rows.get(&row.slot)?)?.as_ref()
+        self.purposes.get(self.index_at(row.slot)?)?.as_ref()
     }
 
     /// Says what a row does, and does it to what is known.
-    fn step(&self, index: usize, state: &mut State) -> String {
-        let Some(row) = self.listing.rows.get(index) else { return String::new() };
+    fn step(&self, row: &Row, state: &mut State) -> String {
         let words = match row.insn.code.class() {
             Class::Alu | Class::Alu64 => self.arithmetic(row, state),
             Class::Ld | Class::Ldx => self.load(row, row.second.map(|second| second.imm), state),

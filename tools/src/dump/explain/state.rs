@@ -1,6 +1,5 @@
 //! What registers and the stack hold at one point of a program.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::place::Place;
@@ -14,8 +13,18 @@ const NAMED: usize = 6;
 pub struct State {
     /// r0 to r10.
     regs: [Value; 11],
-    /// By the distance from the top: how many bytes, and what.
-    slots: BTreeMap<i64, (i64, Value)>,
+    /// In order, none over another.
+    slots: Vec<Slot>,
+}
+
+/// Bytes of the stack.
+#[derive(Clone, Debug, PartialEq)]
+struct Slot {
+    /// The first one, from the top.
+    at: i64,
+    /// The one after the last.
+    end: i64,
+    value: Value,
 }
 
 impl State {
@@ -52,7 +61,7 @@ impl State {
             *reg = joined;
         }
         let before = self.slots.len();
-        self.slots.retain(|at, slot| other.slots.get(at) == Some(slot));
+        self.slots.retain(|slot| other.slots.contains(slot));
         is_less || before != self.slots.len()
     }
 
@@ -60,14 +69,15 @@ impl State {
     pub fn store(&mut self, at: i64, len: i64, value: Value) {
         self.forget(at, len);
         if len > 0 && value != Value::Unknown {
-            self.slots.insert(at, (len, value));
+            let index = self.slots.partition_point(|slot| slot.at < at);
+            self.slots.insert(index, Slot { at, end: at.saturating_add(len), value });
         }
     }
 
     /// Forgets bytes of the stack.
-    pub fn forget(&mut self, at: i64, len: i64) {
+    fn forget(&mut self, at: i64, len: i64) {
         let end = at.saturating_add(len);
-        self.slots.retain(|&slot, (size, _)| slot >= end || slot.saturating_add(*size) <= at);
+        self.slots.retain(|slot| slot.at >= end || slot.end <= at);
     }
 
     /// Forgets the whole stack.
@@ -77,21 +87,21 @@ impl State {
 
     /// What bytes of the stack hold.
     pub fn load(&self, at: i64, len: i64, place: &Place<'_>) -> Value {
-        let Some((&start, (size, value))) = self.slots.range(..=at).next_back() else { return Value::Unknown };
-        let fits = at.saturating_add(len) <= start.saturating_add(*size);
-        if fits { value.part(at - start, len, *size, place) } else { Value::Unknown }
+        let fits = |slot: &&Slot| slot.at <= at && at.saturating_add(len) <= slot.end;
+        let slot = self.slots.iter().find(fits);
+        slot.map_or(Value::Unknown, |slot| slot.value.part(at - slot.at, len, slot.end - slot.at, place))
     }
 
     /// What begins there, as a noun, where that is known.
     pub fn beginning(&self, at: i64) -> Option<String> {
-        self.slots.get(&at).and_then(|(_, value)| value.noun())
+        self.slots.iter().find(|slot| slot.at == at)?.value.noun()
     }
 
     /// The things within bytes of the stack, as a list.
     fn within(&self, at: i64, len: i64) -> Option<String> {
         let end = at.saturating_add(len);
-        let within = self.slots.range(at..end).filter(|(slot, (size, _))| **slot + size <= end);
-        let mut nouns: Vec<String> = within.filter_map(|(_, (_, value))| value.noun()).collect();
+        let within = self.slots.iter().filter(|slot| slot.at >= at && slot.end <= end);
+        let mut nouns: Vec<String> = within.filter_map(|slot| slot.value.noun()).collect();
         if nouns.len() > NAMED {
             nouns.truncate(NAMED);
             return Some(format!("{} and others", nouns.join(", ")));
@@ -132,7 +142,7 @@ impl State {
             }
         };
         self.regs.iter_mut().for_each(seen);
-        self.slots.values_mut().for_each(|(_, value)| seen(value));
+        self.slots.iter_mut().for_each(|slot| seen(&mut slot.value));
     }
 
     /// After a call: r1 to r5 are anything.

@@ -44,7 +44,8 @@ pub fn purposes(listing: &Listing) -> Vec<Option<Purpose>> {
     let mut purposes = vec![None; listing.rows.len()];
     // What each register is going to be used for, seen from the end of a piece without jumps.
     let mut wanted: [Option<Purpose>; 6] = Default::default();
-    let targets: std::collections::HashSet<usize> = listing.rows.iter().filter_map(|row| row.to).collect();
+    let mut targets: Vec<usize> = listing.rows.iter().filter_map(|row| row.to).collect();
+    targets.sort_unstable();
     for (row, purpose) in listing.rows.iter().zip(&mut purposes).rev() {
         let is_jump = matches!(row.insn.code.class(), Class::Jmp | Class::Jmp32);
         if is_jump {
@@ -63,7 +64,7 @@ pub fn purposes(listing: &Listing) -> Vec<Option<Purpose>> {
             *purpose = want.take();
         }
         // Who comes from elsewhere has made the registers ready there.
-        if targets.contains(&row.slot) {
+        if targets.binary_search(&row.slot).is_ok() {
             wanted = Default::default();
         }
     }

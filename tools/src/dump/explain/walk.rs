@@ -1,6 +1,7 @@
 //! The walk along all ways through a program.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use bpfkit_asm::Opcode;
 
@@ -13,17 +14,40 @@ use crate::dump::listing::Row;
 /// programs that were made to be slow.
 const ROUNDS: usize = 64;
 
+/// What is known where ways meet, by row, and from which of these rows on there is something new.
+struct Ways {
+    entries: Vec<Option<State>>,
+    waiting: BinaryHeap<Reverse<usize>>,
+}
+
+impl Ways {
+    /// Comes to a row, knowing this.
+    fn reach(&mut self, index: usize, state: &State) {
+        let is_new = match self.entries.get_mut(index) {
+            Some(Some(known)) => known.join(state),
+            Some(none) => {
+                *none = Some(state.clone());
+                true
+            }
+            None => false,
+        };
+        if is_new && !self.waiting.iter().any(|Reverse(waiting)| *waiting == index) {
+            self.waiting.push(Reverse(index));
+        }
+    }
+}
+
 impl Explainer<'_> {
     /// A sentence for each row.
     pub(super) fn sentences(&self) -> Vec<String> {
-        let entries = self.entries();
+        let mut entries = self.entries();
         let mut sentences = Vec::with_capacity(self.listing.rows.len());
         let mut state = State::new();
         for (index, row) in self.listing.rows.iter().enumerate() {
-            if let Some(known) = entries.get(&index) {
-                state = known.clone();
+            if let Some(known) = entries[index].take() {
+                state = known;
             }
-            sentences.push(self.step(index, &mut state));
+            sentences.push(self.step(row, &mut state));
             if self.falls_through(row) {
                 if row.insn.jump().is_some() {
                     state = self.on_way(row, &state, false);
@@ -37,58 +61,51 @@ impl Explainer<'_> {
     }
 
     /// What is known at the start of each function and where jumps lead to, by row.
-    fn entries(&self) -> BTreeMap<usize, State> {
-        let mut leaders: BTreeSet<usize> =
-            self.listing.rows.iter().filter_map(|row| row.to).filter_map(|to| self.rows.get(&to).copied()).collect();
-        leaders.extend(self.listing.functions.iter().filter_map(|func| self.rows.get(&func.slot).copied()));
-        leaders.insert(0);
-        let mut entries = BTreeMap::from([(0, self.start())]);
-        let mut waiting = BTreeSet::from([0]);
-        // A function that nobody calls is called by the kernel, which has its address.
+    fn entries(&self) -> Vec<Option<State>> {
+        let rows = &self.listing.rows;
+        let mut is_called = vec![false; rows.len()];
+        let mut is_leader = vec![false; rows.len()];
+        let mut ways = Ways { entries: vec![None; rows.len()], waiting: BinaryHeap::new() };
+        for row in rows {
+            if let Some(to) = row.to.and_then(|to| self.index_at(to)) {
+                is_leader[to] = true;
+                is_called[to] |= row.insn.is_local_call();
+            }
+        }
+        ways.reach(0, &self.start());
         for func in self.listing.functions.iter().skip(1) {
-            if let Some(&index) = self.rows.get(&func.slot)
-                && !self.listing.rows.iter().any(|row| row.insn.is_local_call() && row.to == Some(func.slot))
-            {
+            let Some(index) = self.index_at(func.slot) else { continue };
+            is_leader[index] = true;
+            // A function that nobody calls is called by the kernel, which has its address.
+            if !is_called[index] {
                 let mut state = State::new();
                 for reg in 1..=5_u8 {
                     state.set(reg, Value::named(format!("argument {reg} of {}", func.name)));
                 }
-                entries.insert(index, state);
-                waiting.insert(index);
+                ways.reach(index, &state);
             }
         }
-        let mut left = self.listing.rows.len().saturating_mul(ROUNDS);
-        while let Some(start) = waiting.pop_first() {
-            let Some(mut state) = entries.get(&start).cloned() else { continue };
-            let mut reach = |index: usize, state: &State| match entries.get_mut(&index) {
-                Some(known) => {
-                    if known.join(state) {
-                        waiting.insert(index);
-                    }
-                }
-                None => {
-                    entries.insert(index, state.clone());
-                    waiting.insert(index);
-                }
-            };
-            for (index, row) in self.listing.rows.iter().enumerate().skip(start) {
-                if index != start && leaders.contains(&index) {
-                    reach(index, &state);
+        let mut left = rows.len().saturating_mul(ROUNDS);
+        while let Some(Reverse(start)) = ways.waiting.pop() {
+            let Some(mut state) = ways.entries.get(start).cloned().flatten() else { continue };
+            for (index, row) in rows.iter().enumerate().skip(start) {
+                if index != start && is_leader[index] {
+                    ways.reach(index, &state);
                     break;
                 }
                 let Some(rest) = left.checked_sub(1) else {
-                    return leaders.into_iter().map(|index| (index, State::new())).collect();
+                    return is_leader.into_iter().map(|is_leader| is_leader.then(State::new)).collect();
                 };
                 left = rest;
                 let before = row.insn.is_local_call().then(|| passed(&state));
-                self.step(index, &mut state);
-                let to = row.to.and_then(|to| self.rows.get(&to).copied());
+                self.step(row, &mut state);
+                let to = row.to.and_then(|to| self.index_at(to));
                 if let (Some(to), Some(passed)) = (to, before) {
-                    reach(to, &passed);
+                    ways.reach(to, &passed);
                 }
                 if row.insn.jump().is_some() {
                     if let Some(to) = to {
-                        reach(to, &self.on_way(row, &state, true));
+                        ways.reach(to, &self.on_way(row, &state, true));
                     }
                     state = self.on_way(row, &state, false);
                 }
@@ -97,7 +114,7 @@ impl Explainer<'_> {
                 }
             }
         }
-        entries
+        ways.entries
     }
 
     /// What is known when the kernel enters.
