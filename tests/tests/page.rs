@@ -161,8 +161,12 @@ struct Opened {
 }
 
 impl Opened {
-    /// None where there is no browser, which is said.
     fn page(line: &str) -> Option<Self> {
+        Self::start(&page(line))
+    }
+
+    /// None where there is no browser, which is said.
+    fn start(page: &str) -> Option<Self> {
         let browser = match Browser::start() {
             Ok(browser) => browser,
             Err(error) => {
@@ -172,7 +176,7 @@ impl Opened {
         };
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("page.html");
-        fs::write(&file, page(line)).unwrap();
+        fs::write(&file, page).unwrap();
         Some(Self { browser, _directory: directory, file })
     }
 
@@ -313,6 +317,61 @@ fn cards_tell_of_fields_helpers_and_maps() {
     assert_eq!(page.hash(), "#map/sockets");
     let card = page.eval("document.querySelector('article:target').textContent");
     assert!(card.as_str().unwrap().contains("TypehashKey8 bytesValue8 bytesElements10240"), "{card}");
+    page.check_quiet();
+}
+
+/// Two kernels beside each other: what differs is marked, told why, and can be looked at alone.
+#[test]
+fn a_difference_is_a_page_too() {
+    let (old, new) = (fixture("btf/5.10.btf"), fixture("btf/7.2.btf"));
+    let line = format!(
+        "dump tcpconnect --probe kprobe --format html --diff 4.18,btf={} --diff 7.2,btf={}",
+        old.display(),
+        new.display()
+    );
+    let text = printed(&line).unwrap();
+    check("--diff", &text);
+    let Some(mut page) = Opened::start(&text) else { return };
+    page.show("", 1440, "light");
+    let changed = page.eval("document.querySelector('#v4_connect_r tr.changed .why').textContent");
+    assert_eq!(
+        changed,
+        "bpf_probe_read -> bpf_probe_read_kernel of Linux 5.5; decided by probe-read-kernel (Linux 5.5)"
+    );
+    let shown = "[...document.querySelectorAll('#v4_connect_r tr[id]')].filter(row => row.offsetHeight).length";
+    let all = page.eval(shown).as_u64().unwrap();
+    let same = page.eval("document.querySelectorAll('#v4_connect_r tr.equal').length").as_u64().unwrap();
+    assert!(0 < same && same < all, "{same} of {all}");
+    page.browser.click("fieldset label:last-child input");
+    assert_eq!(page.eval(shown).as_u64(), Some(all - same));
+    page.browser.press("Tab");
+    page.eval("document.activeElement.blur()");
+    page.browser.press("ArrowDown");
+    assert_eq!(page.eval("document.querySelector('.chosen .why').textContent").as_str(), changed.as_str());
+    page.check_quiet();
+}
+
+/// The kernel's verifier and its compiler have columns of their own, and heat the graph.
+#[test]
+fn what_the_kernel_says_is_on_the_page() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    if !status.lines().any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"])) {
+        println!("skipped: it takes root");
+        return;
+    }
+    let text = printed("dump writehist --probe tracepoint --verifier --jited --format html").unwrap();
+    check("--verifier --jited", &text);
+    assert!(text.contains("<p>the verifier takes it: "), "{text}");
+    assert!(text.contains("The thickest line is where the verifier came most often."));
+    assert!(text.contains("&gt; R6: a pointer to the context"));
+    let machine = text.matches("<td class=\"asm\">").count();
+    assert!(machine > 20, "{machine}");
+    let Some(mut page) = Opened::start(&text) else { return };
+    page.show("", 1440, "light");
+    page.browser.press("ArrowDown");
+    let terms = page.eval("[...document.querySelectorAll('.card dt')].map(term => term.textContent)");
+    let expected = ["Source", "Instruction", "Explanation", "Verifier", "Machine code", "Bytes"];
+    assert_eq!(terms, json!(expected));
     page.check_quiet();
 }
 

@@ -39,7 +39,9 @@ pub struct Edge {
     pub back: bool,
     /// How many instructions the longest way through it has, from an entry to an exit, with each loop gone through once.
     pub length: usize,
-    /// That length, in hundredths of the longest in its function.
+    /// How often the verifier went along it at most, where it was asked.
+    pub visits: Option<usize>,
+    /// Those visits in hundredths of the most, else the length in hundredths of the longest in its function.
     pub heat: usize,
 }
 
@@ -92,6 +94,7 @@ impl Graph {
         let mut graph = Self { edges: edges(rows, &blocks), blocks };
         let order = graph.mark_loops();
         graph.measure(&order);
+        graph.count(rows);
         graph
     }
 
@@ -133,6 +136,21 @@ impl Graph {
         }
         order.reverse();
         order
+    }
+
+    /// Takes the verifier's visits where it was asked. It tells those of instructions: an edge has at most those of either end.
+    fn count(&mut self, rows: &[Row]) {
+        let visits = |row: usize| rows.get(row).and_then(|row| row.known.as_ref()).map(|known| known.visits);
+        let most = (0..rows.len()).filter_map(visits).max().unwrap_or(0);
+        if most == 0 {
+            return;
+        }
+        for edge in &mut self.edges {
+            let end = edge.to.and_then(|to| visits(self.blocks[to].rows.start)).unwrap_or(0);
+            let here = visits(self.blocks[edge.from].rows.end - 1).unwrap_or(0).min(end);
+            edge.visits = Some(here);
+            edge.heat = here * 100 / most;
+        }
     }
 
     /// Finds the longest way through each edge.
@@ -184,7 +202,7 @@ fn edges(rows: &[Row], blocks: &[Block]) -> Vec<Edge> {
     let block_at = |row: usize| blocks.binary_search_by_key(&row, |block| block.rows.start).ok();
     let mut edges = Vec::new();
     for (from, block) in blocks.iter().enumerate() {
-        let mut leave = |to, way| edges.push(Edge { from, to, way, back: false, length: 0, heat: 0 });
+        let mut leave = |to, way| edges.push(Edge { from, to, way, back: false, length: 0, visits: None, heat: 0 });
         let target = |row: &Row| row.to.and_then(|to| index(rows, to)).and_then(block_at);
         for row in rows[block.rows.clone()].iter().filter(|row| is_call(row)) {
             leave(target(row), Way::Call);
@@ -206,6 +224,7 @@ mod tests {
     use bpfkit_loader::{Attach, ProgSpec, Target};
 
     use super::super::listing::destination;
+    use super::super::verifier::Known;
     use super::*;
 
     fn listing(text: &str) -> Listing {
@@ -252,6 +271,17 @@ mod tests {
         assert_eq!(ends, [(0, Some(1)), (0, None), (1, None), (2, None)]);
         program.rows.clear();
         assert!(Graph::of(&program).blocks.is_empty());
+    }
+
+    #[test]
+    fn the_verifier_s_visits_are_what_makes_an_edge_hot() {
+        let mut program = listing("r0 = 0; if r1 == 0 goto out; r0 = 1; out: exit;");
+        for (row, visits) in program.rows.iter_mut().zip([1, 1, 0, 4]) {
+            row.known = Some(Known { visits, ..Known::default() });
+        }
+        let graph = Graph::of(&program);
+        let heat: Vec<_> = graph.edges.iter().map(|edge| (edge.visits, edge.heat)).collect();
+        assert_eq!(heat, [(Some(0), 0), (Some(1), 25), (Some(0), 0)]);
     }
 
     /// What no compiler wrote: any bytes are a program for the graph, and each row is in one block.

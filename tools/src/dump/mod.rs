@@ -211,23 +211,33 @@ impl View {
 
     /// Prints programs of the system.
     fn show_loaded(&self, programs: &[LoadedProg], output: &mut Output) -> Result<(), Error> {
-        if !matches!(self.format, Format::Text | Format::Json | Format::Dot) {
-            let form = "what the verifier has rewritten cannot be loaded again: it is shown as text, json or dot";
+        if !matches!(self.format, Format::Text | Format::Json | Format::Dot | Format::Html) {
+            let form = "what the verifier has rewritten cannot be loaded again: it is shown as text, json, dot or html";
             return Err(Error::Request(form.to_owned()));
         }
         let symbols = Symbols::read()?;
         let holders = holders::all();
+        let listing = |program: &LoadedProg| {
+            let code = program.code(&symbols)?;
+            let mut listing = Listing::loaded(&code, &holders);
+            if self.jited {
+                machine::beside(&mut listing, &code, &symbols)?;
+            }
+            if self.explains() {
+                let place = Place::of_kind(&listing.kind);
+                explain::explain(&mut listing, &place);
+            }
+            Ok(listing)
+        };
         self.write(false, output, |output| {
+            if self.format == Format::Html {
+                let listings = programs.iter().map(listing).collect::<Result<Vec<_>, Error>>()?;
+                page::print("Programs of this system", &listings, output)?;
+                return output.flush();
+            }
+            // One after the other, as there may be many.
             for program in programs {
-                let code = program.code(&symbols)?;
-                let mut listing = Listing::loaded(&code, &holders);
-                if self.jited {
-                    machine::beside(&mut listing, &code, &symbols)?;
-                }
-                if self.explain {
-                    let place = Place::of_kind(&listing.kind);
-                    explain::explain(&mut listing, &place);
-                }
+                let listing = listing(program)?;
                 match self.format {
                     Format::Json => json::print(&listing, output)?,
                     Format::Dot => dot::print(&listing, output)?,
@@ -236,6 +246,11 @@ impl View {
             }
             output.flush()
         })
+    }
+
+    /// Whether rows say what they do. The page has room for it, and can leave it out again.
+    fn explains(&self) -> bool {
+        self.explain || self.format == Format::Html
     }
 
     /// The bytes of a form that is no text.
@@ -269,9 +284,7 @@ impl View {
             true => verifier::ask(subject, self.full)?,
             false => subject.programs.iter().map(|program| Listing::of(program, &subject.maps)).collect(),
         };
-        // The page has room for it, and can leave it out again.
-        let explained = self.explain || self.format == Format::Html;
-        for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| explained) {
+        for (listing, program) in listings.iter_mut().zip(&subject.programs).filter(|_| self.explains()) {
             explain::explain(listing, &Place::of(&program.spec().attach, subject.target));
         }
         if self.jited {

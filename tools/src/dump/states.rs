@@ -10,27 +10,24 @@ use crate::output::Output;
 /// How many values of a place are told: what a loop counts is different each time.
 const OTHERS: usize = 3;
 
-/// What the verifier says of the whole program.
-///
-/// # Errors
-/// As [`Output::line`].
-pub fn header(opinion: &Opinion, output: &mut Output) -> Result<(), Error> {
+/// What the verifier says of the whole program, in lines.
+pub fn about(opinion: &Opinion) -> Vec<String> {
     let error = opinion.error.as_deref().unwrap_or_default();
-    match opinion.accepted {
-        None => return output.line(&format!("// the verifier was not asked: {error}")),
-        Some(true) => output.line(&format!("// the verifier takes it: {}", counts(opinion)))?,
-        Some(false) => output.line(&format!("// the verifier refuses it ({error}): {}", counts(opinion)))?,
-    }
+    let mut lines = vec![match opinion.accepted {
+        None => return vec![format!("the verifier was not asked: {error}")],
+        Some(true) => format!("the verifier takes it: {}", counts(opinion)),
+        Some(false) => format!("the verifier refuses it ({error}): {}", counts(opinion)),
+    }];
     if opinion.is_cut {
-        output.line("// what it says is too long, and a part of it is missing here")?;
+        lines.push("what it says is too long, and a part of it is missing here".to_owned());
     }
-    opinion.words.iter().try_for_each(|words| output.line(&format!("//   {}", Escaped(words.as_bytes()))))?;
-    let Some(reason) = &opinion.reason else { return Ok(()) };
-    output.line(&format!("// {}: {}", reason.title, reason.reason))?;
-    for Because { slot, what } in &reason.because {
-        output.line(&format!("//   {slot:>4}: {what}"))?;
+    lines.extend(opinion.words.iter().map(|words| format!("  {}", Escaped(words.as_bytes()))));
+    if let Some(reason) = &opinion.reason {
+        lines.push(format!("{}: {}", reason.title, reason.reason));
+        lines.extend(reason.because.iter().map(|Because { slot, what }| format!("  {slot:>4}: {what}")));
+        lines.push(format!("to do: {}", reason.suggestion));
     }
-    output.line(&format!("// to do: {}", reason.suggestion))
+    lines
 }
 
 /// `58 instructions on 4 paths, 5 states, 120 us, stack of 72 bytes`
@@ -50,27 +47,33 @@ fn counts(opinion: &Opinion) -> String {
     all.join(", ")
 }
 
-/// What is known at an instruction, under it.
-///
-/// # Errors
-/// As [`Output::line`].
-pub fn known(known: &Known, output: &mut Output) -> Result<(), Error> {
+/// What is known at an instruction, in lines: `|` before what was known before it, `>` before what is known after it.
+pub fn lines(known: &Known) -> Vec<String> {
     if known.visits == 0 {
-        return output.line("        | the verifier does not come here");
+        return vec!["| the verifier does not come here".to_owned()];
     }
+    let mut lines = Vec::new();
     let is_told_at_all = !known.before.is_empty() || !known.after.is_empty();
     if known.visits > 1 && is_told_at_all {
-        output.line(&format!("        | {} visits", known.visits))?;
+        lines.push(format!("| {} visits", known.visits));
     }
     for (mark, facts) in [('|', &known.before), ('>', &known.after)] {
         if known.full && !facts.is_empty() {
             let all: Vec<String> = facts.iter().map(noted).collect();
-            output.line(&format!("        {mark} {}", all.join(" ")))?;
+            lines.push(format!("{mark} {}", all.join(" ")));
         } else {
-            facts.iter().try_for_each(|fact| output.line(&format!("        {mark} {}", told(fact))))?;
+            lines.extend(facts.iter().map(|fact| format!("{mark} {}", told(fact))));
         }
     }
-    Ok(())
+    lines
+}
+
+/// The same below an instruction of a listing.
+///
+/// # Errors
+/// As [`Output::line`].
+pub fn known(known: &Known, output: &mut Output) -> Result<(), Error> {
+    lines(known).iter().try_for_each(|line| output.line(&format!("        {line}")))
 }
 
 /// In words, with what else it held.

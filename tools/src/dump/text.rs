@@ -28,7 +28,7 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         output.line(&format!("// map {name}{id}: {kind}, key {key_size} bytes, value {value_size} bytes, {most}"))?;
     }
     if let Some(opinion) = &listing.opinion {
-        states::header(opinion, output)?;
+        states::about(opinion).iter().try_for_each(|line| output.line(&format!("// {line}")))?;
         if !opinion.path.is_empty() {
             return states::path(listing, opinion, output);
         }

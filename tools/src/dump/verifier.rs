@@ -130,8 +130,10 @@ pub fn check(format: Format, options: &Options) -> Result<(), Error> {
             "--verifier asks the kernel that runs, and cannot ask that of Linux {version}: leave out --kernel, or run it there"
         )));
     }
-    if matches!(format, Format::C | Format::Raw | Format::Obj | Format::Dot) {
-        return Err(Error::Request("--verifier adds to the listing: it takes --format text or json".to_owned()));
+    if matches!(format, Format::C | Format::Raw | Format::Obj) {
+        return Err(Error::Request(
+            "--verifier adds to the listing: it takes --format text, json, dot or html".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -7,8 +7,11 @@ mod svg;
 use std::collections::BTreeSet;
 
 use self::reference::Reference;
-use super::json;
 use super::listing::{Listing, Row};
+use super::loaded::Loaded;
+use super::machine::Machine;
+use super::verifier::Stop;
+use super::{json, states};
 use crate::Error;
 use crate::escape::Html;
 use crate::output::Output;
@@ -30,7 +33,7 @@ struct Column {
 }
 
 /// In the order in which they are shown. Those that no row has anything for are left out.
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 7] = [
     Column { class: "src", title: "Source", cell: source },
     Column { class: "ins", title: "Instruction", cell: |row| format!("<code>{}</code>", Html(&row.text)) },
     Column {
@@ -39,6 +42,8 @@ const COLUMNS: [Column; 5] = [
         cell: |row| Html(row.explanation.as_deref().unwrap_or_default()).to_string(),
     },
     Column { class: "ref", title: "Refers to", cell: refers },
+    Column { class: "ver", title: "Verifier", cell: |row| lines(row.known.iter().flat_map(states::lines)) },
+    Column { class: "asm", title: "Machine code", cell: machine },
     Column { class: "hex", title: "Bytes", cell: bytes },
 ];
 
@@ -131,14 +136,27 @@ fn section(listing: &Listing, anchor: &str, output: &mut Output) -> Result<(), E
     let [name, kind, attach, license] = [name, kind, attach, license].map(|text| Html(text));
     output.line(&format!(
         "<section class=\"program\" id=\"{anchor}\" aria-labelledby=\"{anchor}/name\">\n<h2 id=\"{anchor}/name\">{name}</h2>\n\
-         <p>{attach}. Type {kind}, licence {license}, {slots} slots.</p>\n<div class=\"panes\">\n\
-         <div class=\"listing\" role=\"region\" tabindex=\"0\" aria-label=\"Listing of {name}\">"
+         <p>{attach}. Type {kind}, licence {license}, {slots} slots.</p>"
+    ))?;
+    let loaded = listing.loaded.iter().flat_map(Loaded::lines);
+    for line in loaded.chain(listing.opinion.iter().flat_map(states::about)) {
+        output.line(&format!("<p>{}</p>", Html(&line)))?;
+    }
+    let path = listing.opinion.iter().flat_map(|opinion| &opinion.path);
+    let path: Vec<String> = path.map(|Stop { slot, .. }| format!("<a href=\"#{anchor}/{slot}\">{slot}</a>")).collect();
+    if !path.is_empty() {
+        output.line(&format!("<p>The way to what is refused: {}</p>", path.join(" ")))?;
+    }
+    output.line(&format!(
+        "<div class=\"panes\">\n<div class=\"listing\" role=\"region\" tabindex=\"0\" aria-label=\"Listing of {name}\">"
     ))?;
     table(listing, anchor, output)?;
     output.line(
         "</div>\n<div class=\"side\"><div class=\"card\" aria-live=\"polite\"></div>\n<figure class=\"graph\">",
     )?;
-    output.line(&format!("<figcaption>Control flow of {name}. The thickest line is the longest way.</figcaption>"))?;
+    let visits = listing.rows.iter().any(|row| row.known.as_ref().is_some_and(|known| known.visits > 0));
+    let hot = if visits { "where the verifier came most often" } else { "the longest way" };
+    output.line(&format!("<figcaption>Control flow of {name}. The thickest line is {hot}.</figcaption>"))?;
     match svg::draw(listing, anchor) {
         Some(svg) => output.line(&svg)?,
         None => output.line("<p>There are too many blocks to draw; <code>--format dot</code> has them all.</p>")?,
@@ -193,6 +211,14 @@ fn bytes(row: &Row) -> String {
     let hex: Vec<String> =
         row.bytes().chunks(8).map(|slot| slot.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
     format!("<code>{}</code>", hex.join(" "))
+}
+
+fn machine(row: &Row) -> String {
+    lines(row.machine.iter().map(|Machine { offset, bytes, text }| format!("{offset:>4x}: {bytes:<22} {text}")))
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| Html(&line).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 /// Links to what an instruction is about.

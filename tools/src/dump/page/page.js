@@ -186,7 +186,7 @@ document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, .card, .graph, nav")) return;
   if (event.key === "/") { event.preventDefault(); search.focus(); return; }
   const section = sections.find((section) => !section.hidden);
-  const inside = order.filter((id) => sections[rows.get(id).at] === section);
+  const inside = order.filter((id) => sections[rows.get(id).at] === section && !rows.get(id).element.hidden);
   if (!inside.length) return;
   const at = chosen && sections[chosen.at] === section ? inside.indexOf(chosen.id) : -1;
   const next = { ArrowDown: at + 1, ArrowUp: Math.max(at - 1, 0), Home: 0, End: inside.length - 1 }[event.key];
@@ -201,14 +201,20 @@ document.addEventListener("keydown", (event) => {
 
 // Columns can be hidden; those that the card has too are at first where there is little room.
 for (const title of new Map([...document.querySelectorAll("thead th:not(.slot)")].map((th) => [th.className, th])).values()) {
-  const box = element("input", "");
   const kind = title.className;
+  toggle(title.textContent, `.listing .${kind}`, innerWidth > 1800 || !["hex", "ref"].includes(kind));
+}
+if (document.querySelector("tr.equal")) toggle("What is the same", "tr.equal", true);
+
+// A box to show some elements, or hide them.
+function toggle(title, selector, shown) {
+  const box = element("input", "");
   box.type = "checkbox";
-  box.checked = innerWidth > 1800 || !["hex", "ref"].includes(kind);
-  const show = () => document.querySelectorAll(`.listing .${kind}`).forEach((cell) => { cell.hidden = !box.checked; });
+  box.checked = shown;
+  const show = () => document.querySelectorAll(selector).forEach((one) => { one.hidden = !box.checked; });
   box.addEventListener("change", show);
   show();
-  document.querySelector("fieldset").append(element("label", box, [` ${title.textContent}`]));
+  document.querySelector("fieldset").append(element("label", box, [` ${title}`]));
 }
 // A graph can be made larger and smaller.
 for (const graph of document.querySelectorAll(".graph:has(svg)")) {

@@ -137,12 +137,11 @@ impl<'a> Drawing<'a> {
         let from = self.listing.rows[self.graph.blocks[edge.from].rows.end - 1].slot;
         let _ = write!(
             svg,
-            "<g class=\"{class}\"><path d=\"{path}\" stroke-width=\"{}.{}\"><title>{}: {from} to {to}, {} \
-             instructions</title></path><path class=\"head\" d=\"M{} {}l-4-8h8z\"/>",
+            "<g class=\"{class}\"><path d=\"{path}\" stroke-width=\"{}.{}\"><title>{}: {from} to {to}, {}</title></path><path class=\"head\" d=\"M{} {}l-4-8h8z\"/>",
             width / 10,
             width % 10,
             edge.label(),
-            edge.length,
+            edge.visits.map_or_else(|| format!("{} instructions", edge.length), |visits| format!("{visits} visits")),
             end.0,
             end.1
         );
