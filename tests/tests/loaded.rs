@@ -137,7 +137,7 @@ fn what_is_not_there_is_told_by_its_name() {
     assert!(refused("--name nobody_has_it").to_string().contains("`nobody_has_it`"));
     assert!(refused("--pinned /nowhere").to_string().contains("/nowhere"));
     for form in ["c", "raw", "obj"] {
-        assert!(refused(&format!("--id {id} --format {form}")).to_string().contains("text, json or dot"));
+        assert!(refused(&format!("--id {id} --format {form}")).to_string().contains("it is shown as text, json"));
     }
     drop(prog);
     std::thread::sleep(std::time::Duration::from_millis(100));
