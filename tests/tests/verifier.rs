@@ -519,5 +519,7 @@ fn the_verifier_is_asked_where_it_runs_and_answers_where_there_is_room() {
         let error = printed(&format!("dump tcpconnect --verifier --format {form}")).unwrap_err().to_string();
         assert!(error.contains("it takes --format text, json, dot or html"), "{error}");
     }
+    let error = printed("dump tcpconnect --verifier --diff 5.4 --diff 6.1").unwrap_err().to_string();
+    assert!(error.contains("does not go with --diff"), "{error}");
     check_refused("dump tcpconnect", &[("--full", "--verifier")]);
 }

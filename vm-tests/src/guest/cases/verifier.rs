@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bpfkit_btf::Kind;
 use bpfkit_loader::verifier::Place;
 use bpfkit_loader::{Error, Feature};
 use bpfkit_tests::verifier::{Refused, accepted, maps, refused};
@@ -105,9 +106,10 @@ fn tools(ctx: &mut Ctx) -> Result<(), Failure> {
         &["writehist"],
         &["bpf2bpf"],
     ];
-    for line in lines {
-        let output = ctx.tool("dump")?;
-        let mut command = output;
+    // Linux 6.1 of Debian has only a copy of it, to which skbrecv attaches; what it lists is the program for the function itself.
+    let received = target.btf().is_ok_and(|btf| btf.find("__netif_receive_skb_core", &[Kind::FUNC]).is_some());
+    for line in lines.into_iter().filter(|line| received || line[0] != "skbrecv") {
+        let mut command = ctx.tool("dump")?;
         command.args(line).args(["--verifier", "--full", "--json"]);
         let output = command.output()?;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
