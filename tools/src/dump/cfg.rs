@@ -1,7 +1,6 @@
 //! The control flow of a program: its basic blocks, and the ways between them. Rows may come from anywhere, so a jump may go
 //! where no instruction is; such an edge has no end.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bpfkit_asm::Opcode;
@@ -72,15 +71,18 @@ impl Graph {
     /// The control flow of a program.
     pub fn of(listing: &Listing) -> Self {
         let rows = &listing.rows;
-        let mut starts: BTreeSet<usize> = listing.functions.iter().filter_map(|func| index(rows, func.slot)).collect();
-        starts.insert(0);
-        for (at, row) in rows.iter().enumerate() {
-            if ends_block(row) {
-                starts.insert(at + 1);
-                starts.extend(row.to.filter(|_| !is_call(row)).and_then(|to| index(rows, to)));
+        let mut is_start = vec![false; rows.len() + 1];
+        is_start[0] = true;
+        for start in listing.functions.iter().filter_map(|func| index(rows, func.slot)) {
+            is_start[start] = true;
+        }
+        for (at, row) in rows.iter().enumerate().filter(|(_, row)| ends_block(row)) {
+            is_start[at + 1] = true;
+            if let Some(to) = row.to.and_then(|to| index(rows, to)) {
+                is_start[to] = true;
             }
         }
-        let starts: Vec<usize> = starts.into_iter().filter(|&start| start < rows.len()).collect();
+        let starts: Vec<usize> = (0..rows.len()).filter(|&row| is_start[row]).collect();
         let ends = starts.iter().skip(1).copied().chain([rows.len()]);
         let function = |row: usize| {
             let before = listing.functions.iter().take_while(|function| function.slot <= rows[row].slot);
@@ -173,14 +175,13 @@ impl Graph {
         for edge in &mut self.edges {
             edge.length = before[edge.from] + edge.to.map_or(0, |to| after[to]);
         }
-        let mut longest = BTreeMap::new();
+        let mut longest = vec![1; self.blocks.last().map_or(0, |block| block.function + 1)];
         for edge in self.edges.iter().filter(|edge| edge.way != Way::Call) {
-            let most: &mut usize = longest.entry(self.blocks[edge.from].function).or_default();
+            let most: &mut usize = &mut longest[self.blocks[edge.from].function];
             *most = edge.length.max(*most);
         }
         for edge in &mut self.edges {
-            let most = longest.get(&self.blocks[edge.from].function).copied().unwrap_or(edge.length);
-            edge.heat = (edge.length * 100 / most.max(1)).min(100);
+            edge.heat = (edge.length * 100 / longest[self.blocks[edge.from].function]).min(100);
         }
     }
 }

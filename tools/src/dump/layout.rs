@@ -113,7 +113,13 @@ fn arrange(items: &mut [Item], rows: &mut [Vec<usize>], up: &[Vec<usize>], down:
         for layer in order {
             let row = &mut rows[layer];
             if round < ROUNDS {
-                row.sort_by_key(|&number| wanted(items, number, &neighbours[number]));
+                let mut order: Vec<(i32, usize)> = row
+                    .iter()
+                    .enumerate()
+                    .map(|(place, &number)| (wanted(items, number, &neighbours[number]), place))
+                    .collect();
+                order.sort_unstable();
+                *row = order.into_iter().map(|(_, place)| row[place]).collect();
                 pack(items, row);
             }
             settle(items, row, neighbours);

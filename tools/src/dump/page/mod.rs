@@ -4,8 +4,6 @@
 mod reference;
 mod svg;
 
-use std::collections::BTreeSet;
-
 use self::reference::Reference;
 use super::listing::{Listing, Row};
 use super::loaded::Loaded;
@@ -104,14 +102,14 @@ pub fn fill(
 /// What each program is linked by: its name as far as it may stand in an address, with a number where there are several of it.
 pub fn anchors<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     // What the template has calls itself by these.
-    let mut taken: BTreeSet<String> = ["data", "reference", "search", "found"].map(str::to_owned).into();
+    let mut taken = ["data", "reference", "search", "found"].map(str::to_owned).to_vec();
     let anchor = |name: &str| {
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
         let name: String = name.chars().map(safe).collect();
         let name = if name.is_empty() { "program".to_owned() } else { name };
         let free = (1..).map(|number| if number == 1 { name.clone() } else { format!("{name}.{number}") });
         let free = free.into_iter().find(|name| !taken.contains(name)).unwrap_or(name);
-        taken.insert(free.clone());
+        taken.push(free.clone());
         free
     };
     names.map(anchor).collect()

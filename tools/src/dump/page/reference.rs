@@ -1,6 +1,5 @@
 //! What the programs of a page are about: members of structures, helpers and maps, each with a card of its own.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bpfkit_asm::Helper;
@@ -12,14 +11,14 @@ use crate::escape::Html;
 use crate::output::Output;
 
 /// Something that has a card.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     kind: Kind,
     /// What it is called.
     pub name: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Field,
     Context,
@@ -62,13 +61,13 @@ fn helper_name(helper: Helper) -> String {
     helper.name().map_or_else(|| helper.to_string(), str::to_owned)
 }
 
-/// The cards, each with the instructions that it is for.
+/// The cards in the order in which programs need them, each with the instructions that it is for.
 #[derive(Debug, Default)]
 pub struct Reference {
-    cards: BTreeMap<Key, Card>,
+    cards: Vec<(Key, Card)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Card {
     facts: Vec<(&'static str, String)>,
     /// Links to instructions.
@@ -82,11 +81,14 @@ impl Reference {
         for (listing, anchor) in listings.iter().zip(anchors) {
             for row in &listing.rows {
                 for key in keys(row) {
-                    let card = reference.cards.entry(key.clone()).or_default();
-                    if card.facts.is_empty() {
-                        card.facts = facts(&key, row, listing);
+                    let at = format!("{anchor}/{}", row.slot);
+                    match reference.cards.iter_mut().find(|(known, _)| *known == key) {
+                        Some((_, card)) => card.uses.push(at),
+                        None => {
+                            let facts = facts(&key, row, listing);
+                            reference.cards.push((key, Card { facts, uses: vec![at] }));
+                        }
                     }
-                    card.uses.push(format!("{anchor}/{}", row.slot));
                 }
             }
         }
