@@ -7,6 +7,7 @@ use std::process::Command;
 
 use bpfkit_tests::browser::Browser;
 use bpfkit_tests::programs::{fixture, printed};
+use clap::CommandFactory;
 use serde_json::{Value, json};
 
 /// The page for a line such as `tcpconnect -P 80`, for Linux 5.10.
@@ -101,6 +102,19 @@ fn the_data_is_the_json_of_the_programs() {
         printed(&format!("dump --format json bpf2bpf --explain --kernel 5.10 --btf {}", types.display())).unwrap();
     let programs: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(serde_json::from_str::<Vec<Value>>(data).unwrap(), programs);
+}
+
+/// `cargo doc` links to a page of each tool, which `examples/pages.rs` writes.
+#[test]
+fn each_tool_s_documentation_links_to_its_page() {
+    let cli = bpfkit::cli::Cli::command();
+    let tools = cli.find_subcommand("dump").unwrap().get_subcommands().map(|tool| tool.get_name().to_owned());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/src");
+    for tool in tools {
+        let file = [format!("{tool}.rs"), format!("{tool}/mod.rs")].map(|name| source.join(name));
+        let text = file.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_else(|| panic!("{tool}"));
+        assert!(text.contains(&format!("//! [Its programs](../../pages/{tool}.html)")), "{tool}");
+    }
 }
 
 /// Style and script run because the policy has their digests: `BLESS=1` writes it.

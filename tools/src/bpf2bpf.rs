@@ -19,6 +19,8 @@
 //!
 //! The three lines of a connection are printed together and in this order, though fentry runs before the subprogram has sent
 //! anything; the times of `--json` tell.
+//!
+//! [Its programs](../../pages/bpf2bpf.html), instruction by instruction, where the documentation was built with its pages.
 
 use std::collections::HashMap;
 use std::time::Instant;

@@ -19,6 +19,8 @@
 //! looked up in /proc/PID/cmdline, as is the parent in /proc/PID/status. What has gone by then is shown as `[?]`.
 //!
 //! Flags, columns and widths are those of bcc's tool of this name.
+//!
+//! [Its programs](../../pages/execsnoop.html), instruction by instruction, where the documentation was built with its pages.
 
 mod print;
 mod proc;

@@ -5,6 +5,8 @@
 //!
 //! `icmp_echo` is given the packet and nothing else, from the oldest kernel to the newest; that it returns a drop reason since
 //! Linux 6.1 (it was a bool before) changes nothing for who looks at its entry. `icmpv6_echo_reply` is its counterpart.
+//!
+//! [Its programs](../../pages/icmpecho.html), instruction by instruction, where the documentation was built with its pages.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -7,6 +7,8 @@
 //! Where the kernel has no kprobes the tracepoint `net:netif_receive_skb`, which lies in that function, serves.
 //!
 //! LEN is what the packet holds from the network header on: the device's own header is gone at that point.
+//!
+//! [Its programs](../../pages/skbrecv.html), instruction by instruction, where the documentation was built with its pages.
 
 use bpfkit_asm::{Asm, Label, bpf};
 use bpfkit_loader::{

@@ -11,6 +11,8 @@
 //!   row waits until the socket leaves SYN_SENT.
 //!
 //! Flags, columns and widths are those of bcc's tool of this name.
+//!
+//! [Its programs](../../pages/tcpconnect.html), instruction by instruction, where the documentation was built with its pages.
 
 use std::collections::BTreeMap;
 

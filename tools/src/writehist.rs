@@ -7,6 +7,8 @@
 //!   one read away.
 //! * `tracepoint`: `syscalls:sys_enter_write`. Linux 7.2 runs it with preemption on, and while one thread is preempted in the
 //!   program, other threads' writes on that CPU are missed. They are counted and told, but the kprobe misses none.
+//!
+//! [Its programs](../../pages/writehist.html), instruction by instruction, where the documentation was built with its pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -12,6 +12,8 @@
 //! same depth or above replaces.
 //!
 //! No type of the kernel is needed, unless `--mntnsmap` asks for one. Columns are those of bcc's tool of this name, and AF and ADDR.
+//!
+//! [Its programs](../../pages/gethostlatency.html), instruction by instruction, where the documentation was built with its pages.
 mod event;
 mod function;
 mod probes;
