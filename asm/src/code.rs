@@ -26,6 +26,13 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The name of its file, without directories.
+    pub fn file_name(&self) -> &str {
+        self.file.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: `{}`", self.file, self.line, self.column, self.text)

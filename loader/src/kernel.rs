@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use bpfkit_asm::Version;
 
-/// `uname -r`.
-pub(crate) fn release() -> Option<String> {
+/// What `uname -r` says of the running kernel; none where /proc does not tell.
+pub fn release() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned())
 }
 

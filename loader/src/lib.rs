@@ -56,6 +56,7 @@ pub use filled::Filled;
 pub use func::{CType, Func, Linkage, ProgFunc, Prototype};
 pub use inventory::Inventory;
 pub use kallsyms::{Symbols, function_names};
+pub use kernel::release;
 pub use kind::{MapType, ProgType};
 pub use link::Link;
 pub use linked::Linked;

@@ -139,13 +139,22 @@ pub fn check_listings(name: &str, target: &Target, lines: &[&str]) {
             }
         }
     }
-    let path = fixture(&format!("listings/{name}.txt"));
+    check_file(&format!("listings/{name}.txt"), &text);
+}
+
+/// Compares a text with the file of this name below `fixtures`, which `BLESS=1` rewrites.
+///
+/// # Panics
+/// At the first line that differs.
+pub fn check_file(name: &str, text: &str) {
+    let path = fixture(name);
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &text).expect("fixtures can be written");
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("fixtures can be written");
+        std::fs::write(&path, text).expect("fixtures can be written");
     }
     let committed = std::fs::read_to_string(&path).expect("BLESS=1 writes it");
     for (ours, committed) in text.lines().zip(committed.lines()) {
         assert_eq!(ours, committed, "{name}");
     }
-    assert_eq!(text.lines().count(), committed.lines().count());
+    assert_eq!(text.lines().count(), committed.lines().count(), "{name}");
 }

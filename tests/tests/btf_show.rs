@@ -5,7 +5,7 @@ use std::path::Path;
 use bpfkit::Chain;
 use bpfkit_btf::{Btf, Builder, Header, TypeId, cut};
 use bpfkit_tests::cc::Compiler;
-use bpfkit_tests::programs::{fixture, printed};
+use bpfkit_tests::programs::{check_file, fixture, printed};
 
 fn run(line: &str) -> Result<String, String> {
     printed(line).map_err(|error| Chain(&error).to_string())
@@ -17,16 +17,7 @@ fn btf(name: &str) -> String {
 
 /// Compares with a file in the tree, which `BLESS=1` rewrites.
 fn check(name: &str, text: &str) {
-    let path = fixture(&format!("shown/{name}"));
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-    }
-    let committed = std::fs::read_to_string(&path).expect("BLESS=1 writes it");
-    for (ours, committed) in text.lines().zip(committed.lines()) {
-        assert_eq!(ours, committed, "{name}");
-    }
-    assert_eq!(text.lines().count(), committed.lines().count(), "{name}");
+    check_file(&format!("shown/{name}"), text);
 }
 
 #[test]

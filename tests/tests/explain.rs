@@ -8,7 +8,7 @@ use bpfkit::dump::{Listing, Row};
 use bpfkit_asm::{Asm, Version};
 use bpfkit_loader::{Attach, MapSpec, ProgSpec, Target};
 use bpfkit_tests::forms;
-use bpfkit_tests::programs::{fixture, printed, subject, target};
+use bpfkit_tests::programs::{check_file, fixture, printed, subject, target};
 
 /// The rows of a program at a kprobe on tcp_v4_connect, with their explanations.
 fn explained(text: &str) -> Vec<Row> {
@@ -187,15 +187,7 @@ fn explanations_are_those_that_were_read() {
                 );
             }
         }
-        let path = fixture(&format!("explained/{name}.txt"));
-        if std::env::var_os("BLESS").is_some() {
-            std::fs::write(&path, &text).expect("fixtures can be written");
-        }
-        let committed = std::fs::read_to_string(&path).expect("BLESS=1 writes it");
-        for (ours, committed) in text.lines().zip(committed.lines()) {
-            assert_eq!(ours, committed, "{name}");
-        }
-        assert_eq!(text.lines().count(), committed.lines().count());
+        check_file(&format!("explained/{name}.txt"), &text);
     }
 }
 

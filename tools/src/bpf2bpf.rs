@@ -353,7 +353,7 @@ impl Args {
         if let Err(error) = target.require(Feature::FentryProg) {
             report::say(format_args!("fentry and fexit show nothing: {}", Chain(&error)));
         }
-        let mut attached = Attached::prepare(&own_maps(), self.filter.maps(target)?, target, &self.options)?;
+        let mut attached = Attached::prepare(own_maps(), self.filter.maps(target)?, target, &self.options)?;
         for probe in self.probes() {
             let result = self.programs_of(target, probe).and_then(|programs| attached.attach(&programs, target));
             match result {

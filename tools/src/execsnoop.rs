@@ -232,7 +232,7 @@ impl Tool for Args {
         let mut attached = tool::choose(self.probe, &self.options, &target, |probe| {
             let programs = self.programs_by(&target, probe, typed);
             let mut attached =
-                Attached::prepare(&programs.maps(), self.filter().maps(&target)?, &target, &self.options)?;
+                Attached::prepare(programs.maps(), self.filter().maps(&target)?, &target, &self.options)?;
             attached.attach(&programs.all()?, &target)?;
             Ok(attached)
         })?;

@@ -136,7 +136,7 @@ impl Args {
 
     /// Attaches by one probe. IPv6 may be missing from a kernel; where it was not asked for alone, that is said.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
-        let mut attached = Attached::prepare(&own_maps(), Maps::new(), target, &self.options)?;
+        let mut attached = Attached::prepare(own_maps(), Maps::new(), target, &self.options)?;
         for program in self.programs_by(target, probe)? {
             match attached.attach(&[program], target) {
                 Err(error) if !attached.links.is_empty() => {

@@ -235,7 +235,7 @@ impl Args {
 
     /// Attaches by one probe; where the compiler left only a copy of the function, to that.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
-        let mut attached = Attached::prepare(&self.own_maps(), Maps::new(), target, &self.options)?;
+        let mut attached = Attached::prepare(self.own_maps(), Maps::new(), target, &self.options)?;
         let by_name = |symbol: &str, attached: &mut Attached| {
             let programs = self.programs_by(target, probe, symbol)?;
             attached.attach(&programs, target)

@@ -549,7 +549,7 @@ impl Args {
     ///
     /// IPv6 may be missing from a kernel; where it was not asked for alone, that is said and IPv4 is traced.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
-        let mut attached = Attached::prepare(&self.maps_of(probe), self.filter.maps(target)?, target, &self.options)?;
+        let mut attached = Attached::prepare(self.maps_of(probe), self.filter.maps(target)?, target, &self.options)?;
         if probe == Probe::Tracepoint {
             attached.attach(&self.programs_by(target, probe)?, target)?;
             return Ok(attached);

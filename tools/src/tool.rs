@@ -50,11 +50,17 @@ pub fn run(tool: &dyn Tool, output: &mut Output) -> Result<(), Error> {
 }
 
 /// Maps as programs see them: with the counters of what could not be sent where there are rings, and those of a filter.
-pub fn with_filter(mut maps: Vec<MapSpec>, filter: &TaskFilter) -> Vec<MapSpec> {
+pub fn with_filter(maps: Vec<MapSpec>, filter: &TaskFilter) -> Vec<MapSpec> {
+    let mut maps = with_unsent(maps);
+    maps.extend(filter.map_specs());
+    maps
+}
+
+/// With the counters of what could not be sent, where there are rings.
+fn with_unsent(mut maps: Vec<MapSpec>) -> Vec<MapSpec> {
     if maps.iter().any(|map| map.name == "events") {
         maps.push(event::unsent());
     }
-    maps.extend(filter.map_specs());
     maps
 }
 
@@ -128,14 +134,11 @@ impl Attached {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn prepare(specs: &[MapSpec], mut maps: Maps, target: &Target, options: &Options) -> Result<Self, Error> {
-        for spec in specs {
-            maps.create(spec, target)?;
+    pub fn prepare(specs: Vec<MapSpec>, mut maps: Maps, target: &Target, options: &Options) -> Result<Self, Error> {
+        for spec in with_unsent(specs) {
+            maps.create(&spec, target)?;
         }
         let mut rings = None;
-        if maps.get("events").is_some() {
-            maps.create(&event::unsent(), target)?;
-        }
         if let (Some(events), Some(unsent)) = (maps.get("events"), maps.get("unsent")) {
             let rings = rings.insert(PerfBuffer::open(events, options.rings())?);
             rings.watch(unsent)?;
@@ -149,13 +152,7 @@ impl Attached {
     /// # Errors
     /// What the verifier says, and each way of attaching that was tried.
     pub fn attach(&mut self, programs: &[ProgSpec], target: &Target) -> Result<(), Error> {
-        let mut loaded: Vec<Prog> = Vec::new();
-        for spec in programs {
-            let onto = spec.attach.onto().and_then(|func| loaded.iter().find(|prog| prog.spec().name == func.program));
-            loaded.push(
-                onto.map_or_else(|| spec.load(target, &self.maps), |onto| spec.load_onto(target, &self.maps, onto))?,
-            );
-        }
+        let mut loaded = load(programs, target, &self.maps)?;
         loaded.sort_by_key(|prog| prog.spec().attach.onto().is_none());
         let links = loaded.into_iter().map(|program| program.attach(target)).collect::<Result<Vec<_>, _>>()?;
         self.links.extend(links);
@@ -192,7 +189,8 @@ impl Attached {
         Ok(())
     }
 
-    /// Gives up what only attaching takes, and prints samples until it is time to stop. How many the kernel dropped because a ring was full.
+    /// Gives up what only attaching takes, and prints samples until it is time to stop. How many the kernel dropped because a ring
+    /// was full.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -219,6 +217,23 @@ impl Attached {
         self.links.clear();
         missed
     }
+}
+
+/// Loads programs in their order; what belongs to a function of another one comes after that.
+///
+/// # Errors
+/// What the verifier says.
+pub fn load<'a>(
+    programs: impl IntoIterator<Item = &'a ProgSpec>,
+    target: &Target,
+    maps: &Maps,
+) -> Result<Vec<Prog>, Error> {
+    let mut loaded: Vec<Prog> = Vec::new();
+    for spec in programs {
+        let onto = spec.attach.onto().and_then(|func| loaded.iter().find(|prog| prog.spec().name == func.program));
+        loaded.push(onto.map_or_else(|| spec.load(target, maps), |onto| spec.load_onto(target, maps, onto))?);
+    }
+    Ok(loaded)
 }
 
 /// A tracepoint, by its category and name.

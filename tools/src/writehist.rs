@@ -220,7 +220,7 @@ impl Tool for Args {
         self.filter.check(&target)?;
         let mut session = Session::new()?;
         let mut attached = tool::choose(self.probe, &self.options, &target, |probe| {
-            let mut attached = Attached::prepare(&own_maps(), self.filter.maps(&target)?, &target, &self.options)?;
+            let mut attached = Attached::prepare(own_maps(), self.filter.maps(&target)?, &target, &self.options)?;
             attached.attach(&self.programs_by(&target, probe)?, &target)?;
             Ok(attached)
         })?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::value::Value;
+use super::value::{Value, split_outside};
 
 /// MAX_CALL_FRAMES, and more than that: what a log has beyond it is no frame.
 const FRAMES: u32 = 16;
@@ -197,7 +197,7 @@ impl Printed {
     /// Reads ` frame1: R0_w=scalar() fp-8=mmmmmmmm refs=2 cb`. `value` reads what a place holds.
     pub fn read<'a>(text: &'a str, mut value: impl FnMut(Place, &'a str) -> Arc<Value>) -> Self {
         let mut printed = Self::default();
-        for word in words(text) {
+        for word in split_outside(text, ' ') {
             if let Some(frame) = frame(word) {
                 printed.frame = frame;
             } else if let Some((place, live, text)) = cell(word) {
@@ -213,24 +213,10 @@ impl Printed {
 
     /// Whether a line can be of a state at all.
     pub fn is_state(text: &str) -> bool {
-        words(text)
+        split_outside(text, ' ')
             .next()
             .is_some_and(|word| frame(word).is_some() || cell(word).is_some() || word.starts_with("refs="))
     }
-}
-
-/// Splits at spaces, but not at those in parentheses.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_u32;
-    text.split(move |c| {
-        match c {
-            '(' => depth = depth.saturating_add(1),
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ' ' && depth == 0
-    })
-    .filter(|word| !word.is_empty())
 }
 
 fn frame(word: &str) -> Option<u32> {

@@ -238,7 +238,7 @@ impl Value {
         let inner = attributes.strip_prefix('(').map_or(attributes, |rest| rest.strip_suffix(')').unwrap_or(rest));
         let (mut limits, mut hexadecimal) = (Range::UNKNOWN, false);
         let mut is_limited = false;
-        for attribute in split_attributes(inner) {
+        for attribute in split_outside(inner, ',') {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             let parsed = self
                 .set(key, value, &mut hexadecimal)
@@ -287,8 +287,8 @@ fn split_name(text: &str) -> (&str, &str) {
     text.split_at(text.find('(').unwrap_or(text.len()))
 }
 
-/// Splits at commas, but not at those in parentheses.
-fn split_attributes(text: &str) -> impl Iterator<Item = &str> {
+/// Splits at a character, but not where it is in parentheses; what is empty is left out.
+pub(super) fn split_outside(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut depth = 0_u32;
     text.split(move |c| {
         match c {
@@ -296,9 +296,9 @@ fn split_attributes(text: &str) -> impl Iterator<Item = &str> {
             ')' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        c == ',' && depth == 0
+        c == separator && depth == 0
     })
-    .filter(|attribute| !attribute.is_empty())
+    .filter(|part| !part.is_empty())
 }
 
 /// A number of 64 bits as the kernel prints it: decimal with or without a sign, or hexadecimal with `0x` and, where it is bare, without.

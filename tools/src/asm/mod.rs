@@ -162,12 +162,10 @@ impl Question for Args {
         if self.hex || is_bytes {
             let bytes = self.bytes(&document)?;
             let bytes = if self.hex { hex(&bytes).into_bytes() } else { bytes };
-            let Some(path) = &self.view.output else {
+            return self.view.write(false, output, |output| {
                 output.bytes(&bytes)?;
-                return output.flush();
-            };
-            return std::fs::write(path, bytes)
-                .map_err(|error| Error::Io(format!("cannot write {}", path.display()), error));
+                output.flush()
+            });
         }
         let target = self.target()?;
         let maps = document.maps.iter().map(|map| map.spec.clone()).collect();

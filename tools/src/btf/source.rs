@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bpfkit_btf::{Archive, Btf};
-use bpfkit_loader::Target;
+use bpfkit_loader::{Target, release as release_of_running};
 
 use crate::Error;
 use crate::roots::CARRIED;
@@ -83,7 +83,7 @@ impl Inputs {
 /// The running kernel's types.
 fn running() -> Result<Source, Error> {
     let target = Target::builder().carried(CARRIED).running()?;
-    let name = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let name = release_of_running().unwrap_or_default();
     Ok(Source { name, btf: target.btf()?.clone() })
 }
 

@@ -114,7 +114,7 @@ fn holes(what: &str, array: &str, holes: &[Hole<'_>], output: &mut Output) -> Re
 /// The instruction in the kernel's notation, and where it was written.
 fn about_row(row: &Row) -> String {
     let source = row.source.as_ref().map_or(String::new(), |source| {
-        let file = source.file.rsplit('/').next().unwrap_or_default();
+        let file = source.file_name();
         format!(" ; {file}:{}  {}", source.line, source.text)
     });
     format!("{}: {}{source}", row.slot, row.text)

@@ -4,7 +4,7 @@ use bpfkit_asm::Helper;
 use bpfkit_loader::Filled;
 use serde::Serialize;
 
-use super::listing::{Listing, MapUse, Row};
+use super::listing::{Listing, MapUse, Row, hex};
 use super::loaded::Loaded;
 use super::machine::Machine;
 use super::verifier::{Known, Opinion};
@@ -123,7 +123,7 @@ fn program(listing: &Listing) -> Program<'_> {
 fn instruction<'a>(listing: &'a Listing, row: &'a Row) -> Instruction<'a> {
     Instruction {
         slot: row.slot,
-        bytes: row.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+        bytes: hex(&row.bytes()),
         text: &row.text,
         function: listing.function_at(row.slot).map(|function| function.name.as_str()),
         declaration: listing.function_at(row.slot).and_then(|function| function.prototype.as_deref()),

@@ -121,7 +121,7 @@ impl Listing {
         let used = |map: &&MapSpec| program.maps().values().any(|name| *name == map.name);
         Self {
             name: spec.name.clone(),
-            kind: kind.name().map_or_else(|| format!("type {}", kind.0), str::to_owned),
+            kind: kind_name(kind.name(), kind.0),
             attach: spec.attach.to_string(),
             license: spec.license.clone(),
             functions: program
@@ -152,7 +152,7 @@ impl MapUse {
         Self {
             name: map.name.clone(),
             id: None,
-            kind: map.kind.name().map_or_else(|| format!("type {}", map.kind.0), str::to_owned),
+            kind: kind_name(map.kind.name(), map.kind.0),
             key_size: map.key_size,
             value_size: map.value_size,
             max_entries: map.max_entries,
@@ -165,6 +165,16 @@ impl Row {
     pub fn bytes(&self) -> Vec<u8> {
         [Some(self.insn), self.second].into_iter().flatten().flat_map(Insn::to_ne_bytes).collect()
     }
+}
+
+/// What bpftool calls a type, or its number where it has no name here.
+pub(super) fn kind_name(name: Option<&str>, number: u32) -> String {
+    name.map_or_else(|| format!("type {number}"), str::to_owned)
+}
+
+/// Bytes in hexadecimal, without a space.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The slot to which an instruction at `slot` goes, other than the next.

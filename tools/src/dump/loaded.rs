@@ -9,7 +9,7 @@ use bpfkit_loader::{Hidden, LoadedCode, LoadedFunc, LoadedMap, LoadedProg, MapIn
 use serde::Serialize;
 
 use super::holders::Holder;
-use super::listing::{Function, Listing, MapUse, Row, destination};
+use super::listing::{Function, Listing, MapUse, Row, destination, hex, kind_name};
 use crate::options::seconds;
 use crate::{Error, Escaped};
 
@@ -125,7 +125,7 @@ impl Loaded {
         hidden.extend(code.lines.as_ref().err().map(|why_not| why("source lines", why_not)));
         Self {
             id: info.id,
-            tag: info.tag.iter().map(|byte| format!("{byte:02x}")).collect(),
+            tag: hex(&info.tag),
             loaded_at: clock::realtime().saturating_sub(since_boot) / 1_000_000_000,
             uid: info.uid,
             translated_bytes: info.xlated_len,
@@ -200,11 +200,6 @@ impl MapUse {
             max_entries: number(|info| info.max_entries),
         }
     }
-}
-
-/// What bpftool calls a type, or its number where it has no name here.
-fn kind_name(name: Option<&str>, number: u32) -> String {
-    name.map_or_else(|| format!("type {number}"), str::to_owned)
 }
 
 impl Listing {

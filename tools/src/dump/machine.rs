@@ -1,12 +1,12 @@
 //! The machine code that a program became, beside its instructions.
 
-use bpfkit_loader::{JitedFunc, LoadedCode, LoadedLine, Maps, Prog, Symbols};
+use bpfkit_loader::{JitedFunc, Linked, LoadedCode, LoadedLine, Symbols};
 use serde::Serialize;
 
 use super::Subject;
-use super::listing::{Listing, Row};
+use super::listing::{Listing, Row, hex};
 use super::x86::{self, X86};
-use crate::Error;
+use crate::{Error, tool};
 
 /// An instruction of the processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,19 +31,8 @@ struct Mark {
 /// # Errors
 /// What the kernel says; as [`beside`].
 pub fn add(subject: &Subject<'_>, listings: &mut [Listing]) -> Result<(), Error> {
-    let mut maps = Maps::new();
-    for map in &subject.maps {
-        maps.create(map, subject.target)?;
-    }
-    let mut loaded: Vec<Prog> = Vec::new();
-    for program in &subject.programs {
-        let onto = program.spec().attach.onto();
-        let onto = onto.and_then(|func| loaded.iter().find(|prog| prog.spec().name == func.program));
-        loaded.push(match onto {
-            Some(onto) => program.spec().load_onto(subject.target, &maps, onto)?,
-            None => program.clone().load(subject.target, &maps)?,
-        });
-    }
+    let maps = subject.make_maps()?;
+    let loaded = tool::load(subject.programs.iter().map(Linked::spec), subject.target, &maps)?;
     // By now the list of symbols has the programs' own functions too.
     let symbols = Symbols::read()?;
     for (listing, prog) in listings.iter_mut().zip(&loaded) {
@@ -133,8 +122,8 @@ fn put(
                 Some(offset) if (func.address..end).contains(&target) && offset != 0 => Some(format!("{offset:#x}")),
                 _ => names.iter().find(|(at, _)| *at == target).map(|(_, name)| name.clone()),
             });
-            let bytes = func.bytes[insn.start..insn.start + insn.len].iter().map(|byte| format!("{byte:02x}"));
-            let machine = Machine { offset: insn.start, bytes: bytes.collect(), text: insn.text(target.as_deref()) };
+            let bytes = hex(&func.bytes[insn.start..insn.start + insn.len]);
+            let machine = Machine { offset: insn.start, bytes, text: insn.text(target.as_deref()) };
             if let Some(row) = listing.rows.get_mut(row) {
                 row.machine.push(machine);
             }

@@ -34,7 +34,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use bpfkit_loader::{Linked, LoadedProg, MapSpec, ProgSpec, Symbols, Target};
+use bpfkit_loader::{Linked, LoadedProg, MapSpec, Maps, ProgSpec, Symbols, Target};
 
 use self::explain::Place;
 pub use self::holders::Holder;
@@ -174,6 +174,13 @@ impl<'a> Subject<'a> {
         Ok(program.insns().iter().flat_map(|insn| insn.to_ne_bytes()).collect())
     }
 
+    /// Makes the maps, for programs that are loaded to be looked at.
+    fn make_maps(&self) -> Result<Maps, bpfkit_loader::Error> {
+        let mut maps = Maps::new();
+        self.maps.iter().try_for_each(|map| maps.create(map, self.target))?;
+        Ok(maps)
+    }
+
     fn names(&self) -> String {
         self.programs.iter().map(|program| program.spec().name.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -192,7 +199,7 @@ impl View {
     }
 
     /// Prints to the file that was asked for, or to `output`.
-    fn write(
+    pub(crate) fn write(
         &self,
         is_binary: bool,
         output: &mut Output,
@@ -237,12 +244,7 @@ impl View {
             }
             // One after the other, as there may be many.
             for program in programs {
-                let listing = listing(program)?;
-                match self.format {
-                    Format::Json => json::print(&listing, output)?,
-                    Format::Dot => dot::print(&listing, output)?,
-                    _ => text::print(&listing, output)?,
-                }
+                self.one(&listing(program)?, output)?;
             }
             output.flush()
         })
@@ -300,18 +302,25 @@ impl View {
         made: Option<Vec<u8>>,
         output: &mut Output,
     ) -> Result<(), Error> {
-        match self.format {
-            Format::Text => listings.iter().try_for_each(|listing| text::print(listing, output))?,
-            Format::Json => listings.iter().try_for_each(|listing| json::print(listing, output))?,
-            Format::C => c::print(subject, listings, output)?,
-            Format::Dot => listings.iter().try_for_each(|listing| dot::print(listing, output))?,
-            Format::Html => {
+        match (self.format, made) {
+            (_, Some(bytes)) => output.bytes(&bytes)?,
+            (Format::C, _) => c::print(subject, listings, output)?,
+            (Format::Html, _) => {
                 page::print(&format!("Programs for Linux {}", subject.target.version()), listings, output)?;
             }
-            Format::Raw | Format::Obj => output.bytes(&made.unwrap_or_default())?,
+            _ => listings.iter().try_for_each(|listing| self.one(listing, output))?,
         }
         output.flush()?;
         verifier::refusals(listings)
+    }
+
+    /// A program in a form that has them one after the other.
+    fn one(&self, listing: &Listing, output: &mut Output) -> Result<(), Error> {
+        match self.format {
+            Format::Json => json::print(listing, output),
+            Format::Dot => dot::print(listing, output),
+            _ => text::print(listing, output),
+        }
     }
 }
 

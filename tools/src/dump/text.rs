@@ -1,8 +1,8 @@
 //! The listing for people.
 
-use bpfkit_asm::{Helper, Insn, Source};
+use bpfkit_asm::{Helper, Source};
 
-use super::listing::{Listing, MapUse, Row};
+use super::listing::{Listing, MapUse, Row, hex};
 use super::loaded::Loaded;
 use super::machine::Machine;
 use super::states;
@@ -45,7 +45,7 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         output.line(&line(row, last))?;
         last = row.source.as_ref();
         if let Some(second) = row.second {
-            output.line(&format!("{:>6}: {}", row.slot + 1, hex(second)))?;
+            output.line(&format!("{:>6}: {}", row.slot + 1, hex(&second.to_ne_bytes())))?;
         }
         for Machine { offset, bytes, text } in &row.machine {
             output.line(&format!("{offset:>24x}: {bytes:<22} {text}"))?;
@@ -62,9 +62,9 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
 
 /// An instruction: its slot, bytes, notation, the line of source unless it is the `last` one too, and what filled its hole.
 pub(super) fn line(row: &Row, last: Option<&Source>) -> String {
-    let mut line = format!("{:>6}: {}  {:<52}", row.slot, hex(row.insn), row.text);
+    let mut line = format!("{:>6}: {}  {:<52}", row.slot, hex(&row.insn.to_ne_bytes()), row.text);
     if let Some(source) = row.source.as_ref().filter(|source| Some(*source) != last) {
-        let file = source.file.rsplit('/').next().unwrap_or_default();
+        let file = source.file_name();
         line.push_str(&format!(" ; {}:{}  {}", Quoted(file), source.line, Quoted(source.text.trim())));
     }
     if let Some(filled) = &row.filled {
@@ -95,8 +95,4 @@ fn wrapped(words: &str) -> Vec<String> {
         }
     }
     lines
-}
-
-fn hex(insn: Insn) -> String {
-    insn.to_ne_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

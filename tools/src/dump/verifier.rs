@@ -2,7 +2,7 @@
 
 use bpfkit_asm::Helper;
 use bpfkit_loader::verifier::{Cell, Diagnosis, Join, Place, State, Step, Verdict, Walk, loads, reads, writes};
-use bpfkit_loader::{MapSpec, Maps, Prog};
+use bpfkit_loader::{MapSpec, Prog};
 use serde::Serialize;
 
 use super::listing::{Listing, Row};
@@ -158,10 +158,7 @@ pub fn refusals(listings: &[Listing]) -> Result<(), Error> {
 /// When nothing could be asked: no privilege, no such map. Otherwise that is told with the program.
 pub fn ask(subject: &Subject<'_>, full: bool) -> Result<Vec<Listing>, Error> {
     let cannot = |error: Error| Error::About("cannot ask the verifier".to_owned(), Box::new(error));
-    let mut maps = Maps::new();
-    for map in &subject.maps {
-        maps.create(map, subject.target).map_err(|error| cannot(error.into()))?;
-    }
+    let maps = subject.make_maps().map_err(|error| cannot(error.into()))?;
     let mut listings = Vec::new();
     let mut errors = Vec::new();
     for program in &subject.programs {

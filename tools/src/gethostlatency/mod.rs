@@ -104,7 +104,7 @@ impl Tool for Args {
         let mut session = Session::new()?;
         let mut libcs = Libcs::new(self.scope(), &Function::ALL.map(Function::name));
         let (found, passed) = libcs.first()?;
-        let mut attached = Attached::prepare(&self.own_maps(), self.filter.maps(&target)?, &target, &self.options)?;
+        let mut attached = Attached::prepare(self.own_maps(), self.filter.maps(&target)?, &target, &self.options)?;
         let mut probes = Probes::new(self, target);
         let mut problems = Vec::new();
         self.tell_passed(passed);

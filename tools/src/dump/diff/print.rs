@@ -106,7 +106,7 @@ fn lines(lines: &[Line<'_>], output: &mut Output) -> Result<(), Error> {
         if let Some(why) = &line.why {
             let source = line.one.or(line.two).and_then(|row| row.source.as_ref());
             let place = source.map_or(String::new(), |source| {
-                let file = source.file.rsplit('/').next().unwrap_or_default();
+                let file = source.file_name();
                 format!(" ({file}:{}", source.line)
             });
             let text = source.map_or(String::new(), |source| format!(" `{}`)", source.text));

@@ -5,7 +5,7 @@ mod reference;
 mod svg;
 
 use self::reference::Reference;
-use super::listing::{Listing, Row};
+use super::listing::{Listing, Row, hex};
 use super::loaded::Loaded;
 use super::machine::Machine;
 use super::verifier::Stop;
@@ -201,14 +201,13 @@ fn table(listing: &Listing, anchor: &str, output: &mut Output) -> Result<(), Err
 
 pub fn source(row: &Row) -> String {
     let Some(source) = &row.source else { return String::new() };
-    let file = source.file.rsplit('/').next().unwrap_or_default();
+    let file = source.file_name();
     format!("<code>{}</code> <small>{}:{}</small>", Html(source.text.trim()), Html(file), source.line)
 }
 
 fn bytes(row: &Row) -> String {
-    let hex: Vec<String> =
-        row.bytes().chunks(8).map(|slot| slot.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
-    format!("<code>{}</code>", hex.join(" "))
+    let slots: Vec<String> = row.bytes().chunks(8).map(hex).collect();
+    format!("<code>{}</code>", slots.join(" "))
 }
 
 fn machine(row: &Row) -> String {
