@@ -7,6 +7,7 @@ use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, Version, list};
 
 use crate::feature::Feature;
 use crate::flow::{Flaw, Flow};
+use crate::held::{self, Odd};
 use crate::linked::Linked;
 use crate::prog::Attach;
 use crate::stack::{self, Overflow};
@@ -44,6 +45,10 @@ const STACK: i32 = 512;
 const UPROBE_STACK: u32 = 48;
 /// The first kernel with such stacks.
 const PRIVATE_STACK: Version = Version::new(6, 13);
+/// The first kernel whose verifier takes a number to which the address of a map's value is added. Before commit 0962590e5533 (also in
+/// 4.18.17 and 4.19.2) it forgets the map, follows a null pointer at the next use, and dies holding its lock: from then on nobody
+/// loads a program.
+const SUMS: Version = Version::new(4, 20);
 
 pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violation>> {
     let insns = linked.insns();
@@ -107,6 +112,21 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
             }
         }
     }
+    for function in &functions {
+        for odd in held::odd(insns, function.clone(), function.start == 0) {
+            match odd {
+                Odd::Sum(slot) if target.version() < SUMS => {
+                    let rule = format!("Linux before {SUMS} crashes where an address in a map is added to a number");
+                    return Err(violation(slot, format!("{rule}: add the number to the address")));
+                }
+                Odd::Unaligned(slot, bytes) if matches!(linked.spec().attach, Attach::Tracepoint { .. }) => {
+                    let rule = format!("{bytes} bytes of a tracepoint's record are read only at a multiple of {bytes}");
+                    return Err(violation(slot, rule));
+                }
+                Odd::Sum(_) | Odd::Unaligned(..) => {}
+            }
+        }
+    }
     for function in functions {
         match Flow::of(insns, function) {
             Ok(Flow { loop_at: Some((slot, start)) }) if !target.has(Feature::BoundedLoops) => {
@@ -153,7 +173,7 @@ fn functions(linked: &Linked) -> impl Iterator<Item = Range<usize>> + '_ {
 }
 
 /// How many bytes a load or a store accesses.
-fn bytes(code: Opcode) -> i32 {
+pub(crate) fn bytes(code: Opcode) -> i32 {
     match code.0 & 0x18 {
         0x00 => 4,
         0x08 => 2,
@@ -197,6 +217,33 @@ mod tests {
             asm.mov(Reg::R0, 0).add(Reg::R0, 1).jump(JmpOp::Lt, Reg::R0, 4, JumpTo::Relative(-2));
         };
         assert!(broken(2, round).unwrap().contains("instruction 2") && broken(3, round).is_none());
+    }
+
+    #[test]
+    fn an_address_in_a_map_is_added_to_a_number_only_where_that_does_not_crash() {
+        let broken = |version: Version| {
+            let code = bpfkit_asm::bpf! {
+                *(u32 *)(r10 - 4) = 0;
+                r1 = map[values];
+                r2 = r10;
+                r2 += -4;
+                call bpf_map_lookup_elem;
+                if r0 == 0 goto out;
+                r1 = *(u32 *)(r0 + 0);
+                r1 &= 7;
+                r1 += r0;
+                r1 = *(u8 *)(r1 + 0);
+            out:
+                r0 = 0;
+                exit;
+            };
+            let target = Target::offline(None, version);
+            let linked = ProgSpec::new("sum", Attach::None, code).unwrap().link(&target).unwrap();
+            linked.check(&target).err().map(|error| error.to_string())
+        };
+        let error = broken(Version::new(4, 19)).unwrap();
+        assert!(error.contains("Linux before 4.20 crashes") && error.contains("(0f) r1 += r0"), "{error}");
+        assert_eq!(broken(Version::new(4, 20)), None);
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn is_start(slots: &[Insn], slot: usize) -> bool {
 }
 
 /// Where an instruction may lead: to the next one, to the target of a jump.
-fn edges(slot: usize, insn: Insn) -> [Option<i64>; 2] {
+pub(crate) fn edges(slot: usize, insn: Insn) -> [Option<i64>; 2] {
     let next = i64::try_from(slot).unwrap_or(i64::MAX - 2) + 1 + i64::from(insn.is_wide());
     let falls_through = !matches!(insn.code, Opcode::EXIT | Opcode::JA | Opcode::JA32);
     [falls_through.then_some(next), insn.jump().map(|distance| next.saturating_add(distance.into()))]

@@ -18,6 +18,7 @@ mod feature;
 mod filled;
 mod flow;
 mod func;
+mod held;
 mod inventory;
 mod kallsyms;
 mod kernel;

@@ -336,9 +336,10 @@ impl Programs<'_> {
     /// Copies the string at the address in r3 behind the others. Where it cannot be read, the bit that `bit` puts into r1 tells.
     fn copy(self, string: Helper, bit: Asm) -> Asm {
         bpf! {
-            r1 = *(u32 *)(r7 + USED);
-            r1 &= {self.places()};
-            r1 += r7;
+            r2 = *(u32 *)(r7 + USED);
+            r2 &= {self.places()};
+            r1 = r7;                                    // not `r2 += r7`, of which Linux 4.18 would die
+            r1 += r2;
             r1 += STRINGS;
             r2 = STRING;
             call {string};
