@@ -1,7 +1,8 @@
 //! The programs of `bpfkit tcpconnect` for other kernels, made and checked without any.
 
-use bpfkit_asm::Version;
-use bpfkit_loader::Target;
+use bpfkit_asm::{Version, bpf};
+use bpfkit_btf::{Btf, Builder};
+use bpfkit_loader::{Attach, ProgSpec, Target};
 use bpfkit_tests::programs::{check_listings, check_refused, check_rules, programs, target};
 
 const FLAGS: [&str; 14] = [
@@ -42,6 +43,52 @@ fn too_many_ports_for_an_old_kernel_are_told_so() {
     let error = check(&target(Version::new(4, 18), "5.10")).unwrap_err().to_string();
     assert!(error.contains("more than the 4096 before Linux 5.2"), "{error}");
     check(&target(Version::new(5, 4), "5.10")).unwrap();
+}
+
+/// Linux before 5.6 has one byte for the protocol in the tracepoint's record, so that addresses begin at odd places, where the verifier
+/// lets a byte be read and no more.
+#[test]
+fn addresses_at_odd_places_of_the_record_are_read_by_the_byte() {
+    let mut types = Builder::new();
+    let byte = types.int("unsigned char", 1, false);
+    let short = types.int("unsigned short", 2, false);
+    let int = types.int("int", 4, true);
+    let long = types.int("unsigned long", 8, false);
+    let (four, sixteen) = (types.array(byte, int, 4), types.array(byte, int, 16));
+    let members = [
+        ("skaddr", long, 8),
+        ("oldstate", int, 16),
+        ("newstate", int, 20),
+        ("sport", short, 24),
+        ("dport", short, 26),
+        ("family", short, 28),
+        ("protocol", byte, 30),
+        ("saddr", four, 31),
+        ("daddr", four, 35),
+        ("saddr_v6", sixteen, 39),
+        ("daddr_v6", sixteen, 55),
+    ];
+    types.strukt("trace_event_raw_inet_sock_set_state", 72, &members);
+    let btf = Btf::parse(types.finish()).unwrap();
+    let target = Target::offline(Some(btf), Version::new(4, 18));
+    for flags in FLAGS.into_iter().filter(|flags| !flags.contains("mntnsmap")) {
+        let programs = programs(&format!("tcpconnect --probe tracepoint {flags}"), &target).unwrap();
+        for program in programs {
+            let linked = program.link(&target).unwrap();
+            linked.check(&target).unwrap_or_else(|error| panic!("{flags}: {error}"));
+            let reads = |offset| linked.insns().iter().any(|insn| (insn.code.0, insn.off) == (0x71, offset));
+            assert!((39..71).all(reads), "{flags}: a byte of the addresses is not read");
+        }
+    }
+    // As it was read before the record's layout was looked at.
+    let code = bpf! {
+        r0 = *(u32 *)(r1 + ctx.daddr_v6 + 4);
+        exit;
+    };
+    let attach = Attach::Tracepoint { category: "sock".to_owned(), name: "inet_sock_set_state".to_owned() };
+    let linked = ProgSpec::new("odd", attach, code).unwrap().link(&target).unwrap();
+    let error = linked.check(&target).unwrap_err().to_string();
+    assert!(error.contains("4 bytes of a tracepoint's record are read only at a multiple of 4"), "{error}");
 }
 
 #[test]

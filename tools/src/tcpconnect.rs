@@ -412,7 +412,7 @@ impl Args {
                 r1 = *(u32 *)(r6 + ctx.newstate);
                 if r1 != TCP_SYN_SENT goto {out};
                 {self.who(target, out)};
-                {self.read_tracepoint(out)};
+                {self.read_tracepoint(target, out)?};
                 {self.report(target, Ip::V6, out)};
             });
             return Ok(event::leave(code, out));
@@ -455,7 +455,7 @@ impl Args {
             r2 = r10;
             r2 += SCRATCH;
             call bpf_map_delete_elem;
-            {self.read_tracepoint(out)};
+            {self.read_tracepoint(target, out)?};
         });
         code.splice(if self.count { self.count(Ip::V6, out) } else { output(Ip::V6) });
         Ok(event::leave(code, out))
@@ -475,7 +475,7 @@ impl Args {
     }
 
     /// Copies ports and addresses of the tracepoint in r6 into the event; its IPv6 addresses are IPv4-mapped for IPv4.
-    fn read_tracepoint(&self, out: Label) -> Asm {
+    fn read_tracepoint(&self, target: &Target, out: Label) -> Result<Asm, Error> {
         let mut code = bpf! {
             r1 = *(u16 *)(r6 + ctx.dport);
             r1 = be16 r1;
@@ -484,18 +484,33 @@ impl Args {
             *(u16 *)(r10 + LPORT) = r1;
             {self.port_filter(out)};
         };
-        for part in (0..16).step_by(4) {
-            code.splice(bpf! {
-                r1 = *(u32 *)(r6 + ctx.daddr_v6 + {part});
-                *(u32 *)(r10 + DADDR + {part}) = r1;
-                r1 = *(u32 *)(r6 + ctx.saddr_v6 + {part});
-                *(u32 *)(r10 + DADDR + 16 + {part}) = r1;
-            });
+        let record = target.tracepoint("sock", "inet_sock_set_state")?;
+        let is_even = |name: &str| record.field(name).is_none_or(|field| field.offset % 4 == 0);
+        if is_even("daddr_v6") && is_even("saddr_v6") {
+            for part in (0..16).step_by(4) {
+                code.splice(bpf! {
+                    r1 = *(u32 *)(r6 + ctx.daddr_v6 + {part});
+                    *(u32 *)(r10 + DADDR + {part}) = r1;
+                    r1 = *(u32 *)(r6 + ctx.saddr_v6 + {part});
+                    *(u32 *)(r10 + DADDR + 16 + {part}) = r1;
+                });
+            }
+        } else {
+            // Before Linux 5.6 the protocol has one byte, and the addresses behind it begin at odd places, where no kernel
+            // lets more than a byte be read.
+            for part in 0..16 {
+                code.splice(bpf! {
+                    r1 = *(u8 *)(r6 + ctx.daddr_v6 + {part});
+                    *(u8 *)(r10 + DADDR + {part}) = r1;
+                    r1 = *(u8 *)(r6 + ctx.saddr_v6 + {part});
+                    *(u8 *)(r10 + DADDR + 16 + {part}) = r1;
+                });
+            }
         }
         if self.ipv4 || self.ipv6 {
             code.splice(keep_mapped(self.ipv4, out));
         }
-        code
+        Ok(code)
     }
 }
 
