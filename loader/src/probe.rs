@@ -4,7 +4,7 @@ mod attach;
 pub(crate) mod kind;
 pub(crate) mod map;
 mod tracing;
-mod types;
+pub(crate) mod types;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -22,6 +22,7 @@ use crate::target::Target;
 pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
     let pmu = |name: &str| Path::new("/sys/bus/event_source/devices").join(name).join("type").exists();
     match feature {
+        feature if takes_types(feature) && types::has_none() => Some(false),
         Feature::KprobePmu => Some(pmu("kprobe")),
         Feature::UprobePmu => Some(pmu("uprobe")),
         // A kernel that has them lists where they are set, in a directory that only root can read.
@@ -72,6 +73,12 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         Feature::Kfunc => kfunc(target),
         _ => accepts(ProgType::TRACEPOINT, &snippet(feature)?),
     }
+}
+
+/// Whether it goes by the numbers that the kernel's own types have, without which no kernel has it.
+fn takes_types(feature: Feature) -> bool {
+    use Feature::*;
+    matches!(feature, Fentry | FmodRet | Lsm | TpBtf | TracingLink | Iter | Sleepable | Kfunc)
 }
 
 /// What the verifier's words on a program that only calls a helper tell of it. A call that it refuses for its arguments is one

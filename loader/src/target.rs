@@ -429,7 +429,7 @@ impl Target {
 }
 
 /// Where the running kernel shows its types.
-const SYSFS_BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const SYSFS_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The running kernel's types. Linux 6.16 and newer let them be mapped, which spares a copy of several megabytes.
 fn sysfs_btf() -> Result<Btf, bpfkit_btf::Error> {

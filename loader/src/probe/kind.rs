@@ -47,6 +47,9 @@ impl Shape {
             kern_version: crate::kernel::version_code().unwrap_or_default(),
             ..Default::default()
         };
+        if matches!(kind, ProgType::TRACING | ProgType::LSM | ProgType::STRUCT_OPS) && super::types::has_none() {
+            return Err(Shapeless::NoPlace);
+        }
         let types = || target.numbered_btf(Feature::Fentry).map_err(|error| Shapeless::Unknown(error.to_string()));
         match kind {
             ProgType::CGROUP_SOCK_ADDR => attributes.expected_attach_type = CGROUP_INET4_CONNECT,

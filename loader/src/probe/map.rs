@@ -65,6 +65,7 @@ pub(crate) fn kind(kind: MapType, target: &Target) -> Result<bool, String> {
         MapType::SK_STORAGE | MapType::INODE_STORAGE | MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
             create_with_types(|int| MapCreate { btf_key_type_id: int, btf_value_type_id: int, ..attributes })
         }
+        MapType::STRUCT_OPS if super::types::has_none() => return Ok(false),
         MapType::STRUCT_OPS => {
             let types = target.numbered_btf(Feature::Fentry).map_err(|error| error.to_string())?;
             // The kernel makes it for each table of functions that it lets be replaced.

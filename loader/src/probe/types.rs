@@ -10,10 +10,18 @@ use crate::feature::Feature;
 use crate::kind::ProgType;
 use crate::map::with_memlock;
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
+use crate::target::SYSFS_BTF;
+
+/// That the running kernel was built without types of its own (CONFIG_DEBUG_INFO_BTF). Before Linux 5.4 it has them out of sight, and
+/// nothing goes by them.
+pub(crate) fn has_none() -> bool {
+    // Where sysfs is not mounted nothing is told.
+    Path::new("/sys/kernel").exists() && !Path::new(SYSFS_BTF).exists()
+}
 
 pub(super) fn feature(feature: Feature) -> Option<bool> {
     if feature == Feature::KernelBtf {
-        return Some(Path::new("/sys/kernel/btf/vmlinux").exists());
+        return Some(Path::new(SYSFS_BTF).exists());
     }
     let mut types = Builder::new();
     let int = types.int("int", 4, true);
