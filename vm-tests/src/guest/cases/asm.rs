@@ -141,8 +141,8 @@ fn compare(ctx: &mut Ctx, needs: Option<Feature>, text: &str) -> Result<(), Fail
     let mut seen = 0;
     for ours in list(code.insns(), &()) {
         match kernel.get(&ours.slot) {
-            Some(&theirs) if theirs == ours.to_string() => seen += 1,
-            Some(&theirs) => differences.push(format!("slot {}: ours is {ours:?}, the kernel's {theirs}", ours.slot)),
+            Some(theirs) if *theirs == ours.to_string() => seen += 1,
+            Some(theirs) => differences.push(format!("slot {}: ours is {ours:?}, the kernel's {theirs}", ours.slot)),
             None => differences.push(format!("slot {}: the kernel's log has no {ours:?}", ours.slot)),
         }
     }
@@ -152,15 +152,23 @@ fn compare(ctx: &mut Ctx, needs: Option<Feature>, text: &str) -> Result<(), Fail
 }
 
 /// The instructions of a log by slot: `12: (07) r0 += 1     ; R0_w=scalar()`, the state being left out.
-fn printed(log: &str) -> BTreeMap<usize, &str> {
+fn printed(log: &str) -> BTreeMap<usize, String> {
     log.lines()
         .filter_map(|line| {
             let (slot, rest) = line.split_once(": (")?;
             let slot = slot.parse().ok()?;
             let text = line.get(line.len() - rest.len() - 1..)?;
-            Some((slot, text.split(';').next().unwrap_or(text).trim_end()))
+            Some((slot, of_now(text.split(';').next().unwrap_or(text).trim_end())))
         })
         .collect()
+}
+
+/// Before Linux 5.0 the verifier writes `(u32) r0 += (u32) r7` and `r0 = (u32) -r0` for what it writes as `w0 += w7` and `w0 = -w0` since.
+fn of_now(text: &str) -> String {
+    match text.strip_prefix("(84) ") {
+        Some(rest) if text.contains("(u32) -r") => format!("(84) {}", rest.replace("(u32) ", "").replace('r', "w")),
+        _ => text.replace("(u32) r", "w").replace("(u32) ", ""),
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +179,23 @@ mod tests {
     fn instructions_are_found_among_states() {
         let log = "0: R1=ctx() R10=fp0\n0: (bf) r6 = r1                       ; R1=ctx() R6_w=ctx()\n1: (85) call bpf_x#7\n\
                    from 1 to 2: safe\n; r0 = 1 @ x.rs:2\n2: (95) exit\nprocessed 3 insns\n";
-        let found: Vec<(usize, &str)> = printed(log).into_iter().collect();
-        assert_eq!(found, [(0, "(bf) r6 = r1"), (1, "(85) call bpf_x#7"), (2, "(95) exit")]);
+        let found: Vec<(usize, String)> = printed(log).into_iter().collect();
+        assert_eq!(
+            found,
+            [(0, "(bf) r6 = r1"), (1, "(85) call bpf_x#7"), (2, "(95) exit")].map(|(n, text)| (n, text.to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_old_kernels_write_is_read_as_what_new_ones_write() {
+        for (old, new) in [
+            ("(bc) (u32) r0 = (u32) r7", "(bc) w0 = w7"),
+            ("(b4) (u32) r0 = (u32) -1", "(b4) w0 = -1"),
+            ("(84) r0 = (u32) -r0", "(84) w0 = -w0"),
+            ("(61) r0 = *(u32 *)(r10 -8)", "(61) r0 = *(u32 *)(r10 -8)"),
+            ("(84) w0 = -w0", "(84) w0 = -w0"),
+        ] {
+            assert_eq!(of_now(old), new);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use bpfkit_btf::Kind;
 use bpfkit_loader::{Feature, MapType, ProgType};
 use serde_json::Value;
 
-use crate::guest::case::{Case, Ctx, Failure};
+use crate::guest::case::{Case, Ctx, Doing as _, Failure};
+use crate::guest::sys;
+use crate::guest::tool::Tool;
 use crate::{ensure, ensure_eq, fail, skip};
 
 /// The lists of a report, and how long each is.
@@ -28,19 +31,65 @@ pub const CASES: &[Case] = &[
     Case { name: "features::types_and_helpers_are_those_of_the_kernels_own_lists", run: lists },
     Case { name: "features::helpers_have_the_parameters_of_the_kernels_own_types", run: prototypes },
     Case { name: "features::without_privilege_it_says_why_it_cannot_tell", run: unprivileged },
+    Case { name: "features::a_kernel_without_types_has_nothing_that_goes_by_them", run: untyped },
     Case { name: "features::another_kernels_are_told_by_its_version", run: other_kernel },
 ];
 
-/// What some kernels of the matrix leave out by configuration: a function that they have if they have the feature, and the
-/// option that it depends on.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("lirc_mode2", "lirc_prog_attach", "CONFIG_BPF_LIRC_MODE2"),
-    ("bpf_rc_repeat", "bpf_rc_repeat", "CONFIG_BPF_LIRC_MODE2"),
-    ("bpf_rc_keydown", "bpf_rc_keydown", "CONFIG_BPF_LIRC_MODE2"),
-    ("bpf_rc_pointer_rel", "bpf_rc_pointer_rel", "CONFIG_BPF_LIRC_MODE2"),
-    ("bpf_override_return", "bpf_override_return", "CONFIG_BPF_KPROBE_OVERRIDE"),
-    ("kprobe-multi", "register_fprobe", "CONFIG_FPROBE"),
+/// What kernels leave out by configuration: a function or file that they have if they have the feature, and the option that it
+/// depends on.
+const LEFT_OUT: &[(&[&str], &str, &str)] = &[
+    (
+        &["lirc_mode2", "bpf_rc_repeat", "bpf_rc_keydown", "bpf_rc_pointer_rel"],
+        "lirc_prog_attach",
+        "CONFIG_BPF_LIRC_MODE2",
+    ),
+    (&["bpf_override_return"], "bpf_override_return", "CONFIG_BPF_KPROBE_OVERRIDE"),
+    (&["kprobe-multi", "kprobe-session"], "register_fprobe", "CONFIG_FPROBE"),
+    (&["kprobes", "kprobe-pmu", "kprobe-tracefs"], "kprobe_dispatcher", "CONFIG_KPROBE_EVENTS"),
+    (
+        &["uprobe-pmu", "uprobe-ref-ctr", "uprobe-tracefs", "uprobe-multi", "uprobe-session"],
+        "uprobe_dispatcher",
+        "CONFIG_UPROBE_EVENTS",
+    ),
+    (
+        &[
+            "kernel-btf",
+            "fentry",
+            "fmod-ret",
+            "tp-btf",
+            "tracing-link",
+            "iter",
+            "kfunc",
+            "tracing",
+            "struct_ops",
+            "map struct_ops",
+            "lsm",
+            "sleepable",
+        ],
+        SYSFS_BTF,
+        "CONFIG_DEBUG_INFO_BTF",
+    ),
+    (&["lsm", "map inode_storage"], "bpf_lsm_file_open", "CONFIG_BPF_LSM"),
+    (&["fmod-ret"], "security_file_open", "CONFIG_SECURITY"),
+    (&["sleepable"], "within_error_injection_list", "CONFIG_FUNCTION_ERROR_INJECTION"),
+    (
+        &[
+            "cgroup_skb",
+            "cgroup_sock",
+            "cgroup_device",
+            "cgroup_sock_addr",
+            "cgroup_sysctl",
+            "cgroup_sockopt",
+            "map cgroup_storage",
+            "map percpu_cgroup_storage",
+        ],
+        "__cgroup_bpf_run_filter_skb",
+        "CONFIG_CGROUP_BPF",
+    ),
+    (&["map xskmap"], "xsk_generic_rcv", "CONFIG_XDP_SOCKETS"),
+    (&["netfilter"], "bpf_nf_link_attach", "CONFIG_NETFILTER_BPF_LINK"),
 ];
+const SYSFS_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Whether the kernel is mainline's as far as features go: vendors bring some to old versions, and these do not.
 fn is_mainline(ctx: &Ctx) -> Result<bool, Failure> {
@@ -65,7 +114,8 @@ fn versions(ctx: &mut Ctx) -> CaseResult {
     let target = ctx.target()?;
     let mainline = is_mainline(ctx)?;
     let symbols = std::fs::read_to_string("/proc/kallsyms")?;
-    let symbols: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    let mut symbols: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    symbols.extend(Path::new(SYSFS_BTF).exists().then_some(SYSFS_BTF));
     let mut wrong = Vec::new();
     for (list, count) in LISTS {
         let rows = rows(&report, list)?;
@@ -73,7 +123,9 @@ fn versions(ctx: &mut Ctx) -> CaseResult {
         for row in rows {
             let Some((name, since, has, why)) = answer(row, list) else { fail!("{row}") };
             let expected = target.version() >= since;
-            let left_out = EXCEPTIONS.iter().find(|(known, symbol, _)| *known == name && !symbols.contains(symbol));
+            let mut left_out =
+                LEFT_OUT.iter().filter(|(names, symbol, _)| names.contains(&&*name) && !symbols.contains(symbol));
+            let left_out = left_out.next();
             match (has, left_out) {
                 ("yes", Some((.., option))) => wrong.push(format!("{name} is there, though {option} is off")),
                 ("yes", None) if !expected && mainline => wrong.push(format!("{name} is there, before {since}")),
@@ -198,6 +250,33 @@ fn unprivileged(ctx: &mut Ctx) -> CaseResult {
     ensure_eq!(words("jmp32"), ["jmp32", "5.1", "?1"]);
     ensure!(text.lines().filter(|line| line.contains("it takes root")).count() == 1, "{text}");
     ensure!(text.lines().any(|line| line.starts_with("?1: it takes root")), "{text}");
+    Ok(())
+}
+
+/// As one that was built without CONFIG_DEBUG_INFO_BTF: what goes by the kernel's own types is denied, and not unknown or, as the version
+/// would have it, there; and the tools do without.
+fn untyped(ctx: &mut Ctx) -> CaseResult {
+    if Path::new(SYSFS_BTF).exists() {
+        sys::private_mounts().doing(|| "a mount namespace".to_owned())?;
+        sys::mount("tmpfs", Path::new("/sys/kernel/btf")).doing(|| "hide the types".to_owned())?;
+    }
+    let report = json(ctx.bpfkit()?, &["--all"])?;
+    for (list, names) in [
+        ("features", &["kernel-btf", "fentry", "fmod-ret", "lsm", "tp-btf", "tracing-link", "iter", "kfunc"][..]),
+        ("program_types", &["tracing", "lsm", "struct_ops"]),
+        ("map_types", &["struct_ops"]),
+    ] {
+        let rows = rows(&report, list)?;
+        for name in names {
+            let row = rows.iter().find(|row| row["name"] == *name);
+            ensure!(row.is_some_and(|row| row["has"] == "no"), "{name}: {row:?}");
+        }
+    }
+    if ctx.target()?.has(Feature::Kprobes) {
+        let mut tool = Tool::start_as(ctx, "tcpconnect", &["-v"], &|_| {})?;
+        ensure!(tool.said.contains("attached by kprobe"), "{}", tool.said);
+        tool.rows()?;
+    }
     Ok(())
 }
 

@@ -77,11 +77,11 @@ fn probe(ctx: &mut Ctx, is_kprobe: bool) -> Result<(), Failure> {
         "\
 .attach {place}
 .map calls hash key 4 value 8 max 1024
-    r1 = 0x6c6c6163 ll;                  // \"call\"
+    r1 = 0x0a6c6c6163 ll;                // \"call\" and, as before Linux 5.9 only the program ends its line, a newline
     *(u64 *)(r10 - 8) = r1;
     r1 = r10;
     r1 += -8;
-    r2 = 5;
+    r2 = 6;
     call bpf_trace_printk;
     call bpf_get_current_pid_tgid;
     r0 >>= 32;
