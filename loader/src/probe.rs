@@ -66,8 +66,10 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
             Err(error) => (error.raw_os_error() != Some(libc::EPERM)).then_some(false),
         },
         Feature::LargeLogs => taken(load(ProgType::TRACEPOINT, &plain()?, 1, &mut vec![0; 16 << 20])),
-        // BPF_LOG_FIXED, which asks for a log that does not.
-        Feature::RotatingLogs => taken(load(ProgType::TRACEPOINT, &plain()?, 1 | 8, &mut [0; 4096])),
+        Feature::RotatingLogs => {
+            let plain = plain()?;
+            rotates(|level| load(ProgType::TRACEPOINT, &plain, level, &mut [0; 4096]).is_ok(), may_load)
+        }
         Feature::MapValue => map_value(target),
         Feature::FuncPointer => func_pointer(target),
         Feature::Kfunc => kfunc(target),
@@ -135,6 +137,17 @@ fn snippet(feature: Feature) -> Option<Vec<Insn>> {
 
 fn insns(asm: Asm) -> Option<Vec<Insn>> {
     Some(asm.finish().ok()?.insns().to_vec())
+}
+
+/// Whether logs keep their end, as they do where the kernel takes BPF_LOG_FIXED, which asks for one that does not. Before Linux 5.2 it
+/// takes every level, those too that nobody has given a meaning.
+fn rotates(takes: impl Fn(u32) -> bool, may_load: impl FnOnce() -> Option<bool>) -> Option<bool> {
+    const FIXED: u32 = 8;
+    const NONSENSE: u32 = 1 << 30;
+    match takes(1 | FIXED) {
+        true => Some(!takes(1 | NONSENSE)),
+        false => may_load(),
+    }
 }
 
 /// The program that every kernel takes of who may load any.
@@ -216,6 +229,15 @@ fn kfunc(target: &Target) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_takes_every_level_of_logs_tells_nothing_by_taking_one() {
+        let may_load = || Some(false);
+        assert_eq!(rotates(|_| true, may_load), Some(false), "before Linux 5.2");
+        assert_eq!(rotates(|level| level & !7 == 0, may_load), Some(false));
+        assert_eq!(rotates(|level| level & !15 == 0, may_load), Some(true), "from Linux 6.4 on");
+        assert_eq!(rotates(|_| false, || None), None, "without privilege");
+    }
 
     #[test]
     fn the_words_of_old_and_new_verifiers_tell_whether_a_helper_is_known() {

@@ -40,12 +40,18 @@ fn json(ctx: &Ctx, arguments: &[&str]) -> Result<Vec<Value>, Failure> {
     Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
+/// Has the kernel make machine code of the programs that are loaded from now on: until Linux 5.15 it interprets them unless it is told to.
+fn jit() -> Result<Sysctl, Failure> {
+    Sysctl::set("net/core/bpf_jit_enable", "1")
+}
+
 /// What each instruction has under a key, where it has it.
 fn of<'a>(program: &'a Value, key: &'a str) -> impl Iterator<Item = &'a Value> {
     program["instructions"].as_array().into_iter().flatten().map(move |row| &row[key]).filter(|value| !value.is_null())
 }
 
 fn running(ctx: &mut Ctx, missing: &[&str]) -> CaseResult {
+    let _jit = jit()?;
     let before = Inventory::now()?.programs;
     let tool = Tool::start(ctx, "writehist", &[&["--probe", "tracepoint"], without(missing).as_slice()].concat())?;
     let ids: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
@@ -106,6 +112,7 @@ fn load(ctx: &Ctx) -> Result<(Prog, Maps), Failure> {
 /// Each statement's line is in the kernel, and the prototypes of both functions.
 fn lines(ctx: &mut Ctx) -> CaseResult {
     need(&ctx.target()?, &[Feature::ProgBtf])?;
+    let _jit = jit()?;
     let (prog, _maps) = load(ctx)?;
     let id = prog.info()?.id.to_string();
     let text = dump(ctx, &["--id", &id, "--jited"])?;
@@ -149,6 +156,7 @@ fn pinned(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn hidden(ctx: &mut Ctx) -> CaseResult {
+    let _jit = jit()?;
     let (prog, _maps) = load(ctx)?;
     let id = prog.info()?.id.to_string();
     let _sysctl = Sysctl::set("kernel/kptr_restrict", "2")?;
@@ -168,6 +176,7 @@ fn hidden(ctx: &mut Ctx) -> CaseResult {
 /// The kernel hides constants behind random numbers, and shows what it runs: in a program of one function the instructions too; in
 /// one of several the machine code only, for which it moves the lines of the instructions.
 fn hardened(ctx: &mut Ctx) -> CaseResult {
+    let _jit = jit()?;
     let sysctl = Sysctl::set("net/core/bpf_jit_harden", "2")?;
     let code = bpf! {
         r0 = 0x12345678;
@@ -194,6 +203,7 @@ fn hardened(ctx: &mut Ctx) -> CaseResult {
 
 /// Instructions with hidden constants are for those only who may see addresses.
 fn hardened_and_hidden(ctx: &mut Ctx) -> CaseResult {
+    let _jit = jit()?;
     let sysctl = Sysctl::set("net/core/bpf_jit_harden", "2")?;
     let code = bpf! {
         r0 = 0x12345678;
@@ -209,6 +219,9 @@ fn hardened_and_hidden(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn counted(ctx: &mut Ctx) -> CaseResult {
+    if !ctx.target()?.has(Feature::EnableStats) && !Path::new("/proc/sys/kernel/bpf_stats_enabled").exists() {
+        skip!("this kernel does not count the runs of its programs, as Linux 5.1 does");
+    }
     let before = Inventory::now()?.programs;
     let _tool = Tool::start(ctx, "writehist", &["--probe", "tracepoint"])?;
     let ids: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
@@ -234,6 +247,7 @@ fn counted(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn own(ctx: &mut Ctx) -> CaseResult {
+    let _jit = jit()?;
     let mut arguments = vec!["writehist".to_owned(), "--probe".to_owned(), "tracepoint".to_owned()];
     if let Some(btf) = ctx.btf() {
         arguments.extend(["--btf".to_owned(), btf.display().to_string()]);

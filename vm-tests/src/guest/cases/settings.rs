@@ -73,7 +73,12 @@ const LOOKED: Duration = Duration::from_millis(1500);
 /// Whether this kernel has what a tool's probes need.
 fn can_trace(ctx: &Ctx, name: &str) -> Result<bool, Failure> {
     let target = ctx.target()?;
-    Ok(name != "icmpecho" || target.has(Feature::Kprobes) || target.has(Feature::Fentry))
+    Ok(match name {
+        "icmpecho" => target.has(Feature::Kprobes) || target.has(Feature::Fentry),
+        // Nothing else tells where a packet has its headers.
+        "skbrecv" => target.btf().is_ok(),
+        _ => true,
+    })
 }
 
 /// Starts a tool, does what it looks for, and looks for it in its output. What it said until it was attached.
