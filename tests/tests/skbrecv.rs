@@ -47,6 +47,31 @@ fn the_prototype_decides_how_often_a_pointer_is_followed() {
     assert_eq!((reads(false), reads(true)), (4, 5));
 }
 
+/// Types that lack the function, as those of Debian's 6.1 do, where the compiler left only a copy of another name.
+#[test]
+fn types_that_lack_the_function_mean_its_copy_or_the_tracepoint() {
+    let names = |line: &str, version| {
+        let mut types = Builder::new();
+        let int = types.int("unsigned int", 4, false);
+        types.strukt("sk_buff", 16, &[("dev", int, 0), ("len", int, 8), ("protocol", int, 12)]);
+        types.strukt("net_device", 16, &[("name", int, 0)]);
+        types.strukt("trace_event_raw_net_dev_template", 24, &[("skbaddr", int, 8)]);
+        let target = Target::offline(Some(Btf::parse(types.finish()).unwrap()), version);
+        let programs = programs(line, &target).map_err(|error| bpfkit::Chain(&error).to_string())?;
+        let linked = programs[0].link(&target).unwrap();
+        let reads = list(linked.insns(), &linked).filter(|insn| insn.to_string().contains("bpf_probe_read")).count();
+        Ok::<_, String>((programs[0].attach.to_string(), reads))
+    };
+    let (new, old) = (Version::new(6, 1), Version::new(5, 4));
+    // One read more than by the tracepoint: of the pointer to the packet.
+    for line in ["skbrecv -i any", LINES[1]] {
+        assert_eq!(names(line, new).unwrap(), ("kprobe on __netif_receive_skb_core.constprop.0".to_owned(), 5));
+    }
+    assert_eq!(names("skbrecv -i any", old).unwrap(), ("tracepoint net:netif_receive_skb".to_owned(), 4));
+    let error = names(LINES[1], old).unwrap_err();
+    assert!(error.contains("__netif_receive_skb_core"), "no guess before the copy's arguments are known: {error}");
+}
+
 #[test]
 fn without_the_prototype_it_is_an_error_and_no_guess() {
     let target = Target::offline(None, Version::new(4, 18));

@@ -2,15 +2,16 @@
 //!
 //! Every packet that the stack receives passes through `__netif_receive_skb_core`. Its first argument is the packet,
 //! `struct sk_buff *`, and since Linux 5.8 a pointer to it, `struct sk_buff **`: the function's prototype in the kernel's types
-//! decides. The compiler may have left a copy under another name, such as `__netif_receive_skb_core.constprop.0`; that is found,
-//! and decides where the types have left the function out for its name.
+//! decides. The compiler may have left a copy under another name, such as `__netif_receive_skb_core.constprop.0`, and the types
+//! have left the function out for its name; the copy is found in /proc/kallsyms, or on a kernel that does not run here it is the usual one,
+//! and since Linux 5.8 it takes what the function takes.
 //! Where the kernel has no kprobes the tracepoint `net:netif_receive_skb`, which lies in that function, serves.
 //!
 //! LEN is what the packet holds from the network header on: the device's own header is gone at that point.
 //!
 //! [Its programs](../../pages/skbrecv.html), instruction by instruction, where the documentation was built with its pages.
 
-use bpfkit_asm::{Asm, Label, bpf};
+use bpfkit_asm::{Asm, Label, Version, bpf};
 use bpfkit_loader::{
     Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe, function_names,
 };
@@ -141,18 +142,40 @@ fn protocol(number: u16) -> String {
 
 /// A copy of the function that keeps the first argument in its place; `.cold` and `.part` are pieces of a function.
 const COPY: &str = "__netif_receive_skb_core.constprop.";
+/// What it is called where only one was made.
+const USUAL_COPY: &str = "__netif_receive_skb_core.constprop.0";
+/// The mainline kernel since which the function takes a pointer to a pointer. Stable kernels before it may do so as well
+/// (commit c0bbbdc32feb), so that of those only the types can tell.
+const INDIRECT: Version = Version::new(5, 8);
 
-/// Whether the first argument of the function of this name is a pointer to a pointer. Where the types do not have the function, as
-/// they leave out what has lost its name, a copy tells: compilers make one since the function takes three arguments.
+/// Whether the first argument of the function of this name is a pointer to a pointer. Types leave out what has lost its name: of a
+/// copy the version tells, where it is new enough to tell.
 fn is_indirect(target: &Target, symbol: &str) -> Result<bool, Error> {
     let proto = match target.func_proto(FUNCTION) {
-        Err(_) if symbol.starts_with(COPY) => return Ok(true),
+        Err(_) if symbol.starts_with(COPY) && target.version() >= INDIRECT => return Ok(true),
         found => found?,
     };
     let types = target.btf()?;
     let first = proto.params().next();
     let spelt = first.map_or_else(String::new, |param| types.spell(param.ty));
     Ok(spelt.replace(' ', "").ends_with("**"))
+}
+
+/// The copy that the compiler left in place of the function.
+fn copy(target: &Target) -> Result<Option<String>, Error> {
+    if target.is_running() {
+        return Ok(copy_among(&function_names(FUNCTION)?));
+    }
+    Ok((target.version() >= INDIRECT).then(|| USUAL_COPY.to_owned()))
+}
+
+/// The copy among these names; none where the function itself is, so that it is something else that is wrong.
+fn copy_among(names: &[String]) -> Option<String> {
+    names
+        .iter()
+        .find(|name| name.starts_with(COPY))
+        .filter(|_| names.first().is_some_and(|name| name != FUNCTION))
+        .cloned()
 }
 
 impl Args {
@@ -242,13 +265,11 @@ impl Args {
         };
         match by_name(FUNCTION, &mut attached) {
             Err(error @ Error::Loader(LoaderError::NoSymbol { .. } | LoaderError::Btf(_))) => {
-                let names = match &error {
-                    Error::Loader(LoaderError::NoSymbol { variants, .. }) => variants.clone(),
-                    _ => function_names(FUNCTION)?,
+                let found = match &error {
+                    Error::Loader(LoaderError::NoSymbol { variants, .. }) => copy_among(variants),
+                    _ => copy(target)?,
                 };
-                // The function itself is there, so it is something else that is wrong.
-                let copy = names.iter().find(|name| name.starts_with(COPY)).filter(|_| names[0] != FUNCTION);
-                by_name(copy.ok_or(error)?, &mut attached)?;
+                by_name(&found.ok_or(error)?, &mut attached)?;
             }
             result => result?,
         }
@@ -286,7 +307,18 @@ impl Tool for Args {
     }
 
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
-        tool::likely(self.probe, target).map_or(Ok(Vec::new()), |probe| self.programs_by(target, probe, FUNCTION))
+        let Some(probe) = tool::likely(self.probe, target) else { return Ok(Vec::new()) };
+        match self.programs_by(target, probe, FUNCTION) {
+            // The types are there, and the function is not among them.
+            Err(error @ Error::Loader(LoaderError::Btf(_))) if probe == Probe::Kprobe => {
+                match copy(target)?.map(|copy| self.programs_by(target, probe, &copy)) {
+                    Some(Ok(programs)) => Ok(programs),
+                    _ if self.probe.is_none() => self.programs_by(target, Probe::Tracepoint, FUNCTION),
+                    _ => Err(error),
+                }
+            }
+            programs => programs,
+        }
     }
 
     fn maps(&self, _: &Target) -> Result<Vec<MapSpec>, Error> {
