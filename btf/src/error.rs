@@ -63,6 +63,10 @@ pub enum Error {
     Narrow,
     /// The DWARF refers to another file, in which `dwz` has collected what several have in common.
     Supplementary,
+    /// The DWARF is split (`-gsplit-dwarf`): the file only says which others have the types.
+    Split,
+    /// The DWARF of version 4 has its types in a section of their own, `.debug_types` (`-fdebug-types-section`).
+    TypesSection,
     /// A part of the DWARF cannot be read.
     Dwarf {
         /// What was being read.
@@ -121,6 +125,13 @@ impl fmt::Display for Error {
             ),
             Self::Narrow => f.write_str("the ELF file is for a machine of 32 bits, and types are read for 64"),
             Self::Supplementary => f.write_str("the DWARF refers to another file (dwz -m), which is not read"),
+            Self::Split => f.write_str(
+                "the DWARF is split (-gsplit-dwarf), and its types are in .dwo files or a .dwp file, which are not read: build with \
+                 CONFIG_DEBUG_INFO_SPLIT off",
+            ),
+            Self::TypesSection => f.write_str(
+                "the DWARF has types in a section .debug_types (-fdebug-types-section with DWARF 4), which is not read; DWARF 5 has none",
+            ),
             Self::Dwarf { what, .. } => write!(f, "broken DWARF: cannot read {what}"),
             Self::Malformed(what) => write!(f, "broken DWARF: there are {what}"),
             Self::Inflation { section, size } => {

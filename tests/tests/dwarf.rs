@@ -6,7 +6,7 @@ use std::process::Command;
 use bpfkit_btf::{Btf, Kind, Type, cut};
 use bpfkit_tests::programs::fixture;
 
-const FILES: [&str; 5] = ["mixed", "old", "compressed", "units", "lto"];
+const FILES: [&str; 7] = ["mixed", "old", "compressed", "zstd", "zgnu", "units", "lto"];
 
 fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(fixture(&format!("dwarf/{name}.so"))).unwrap()
@@ -216,7 +216,7 @@ fn a_rust_program_is_understood_too() {
 fn debug_sections(bytes: &[u8]) -> std::ops::Range<usize> {
     let find = |name: &[u8]| bytes.windows(name.len()).position(|window| window == name);
     // They follow each other, from what the compiler's name is in to the symbols; the ELF header and the table stay out of it.
-    assert!(find(b".debug_info\0").is_some());
+    assert!(find(b"debug_info\0").is_some());
     0x200..bytes.len() - 64 * 20
 }
 
@@ -361,6 +361,19 @@ fn other_files_are_refused_with_what_they_are() {
     assert!(why(&object).contains("not linked"), "{}", why(&object));
     assert!(why(b"\x7fELFgarbage").contains("ELF"), "{}", why(b"\x7fELFgarbage"));
     assert!(why(&with_sections(&unit(&[1, 0]), ABBREVIATIONS)).contains("no types"));
+    for (name, said) in [
+        ("split4", "split (-gsplit-dwarf)"),
+        ("split5", "split (-gsplit-dwarf)"),
+        ("types4", ".debug_types"),
+        ("dwz", "another file (dwz -m)"),
+        ("narrow", "32 bits"),
+    ] {
+        for roots in [None, Some(&["node.later"][..])] {
+            let error = Btf::from_dwarf(&bytes(name), roots).map(drop);
+            let error = bpfkit::Chain(&error.expect_err(name)).to_string();
+            assert!(error.contains(said), "{name}: {error}");
+        }
+    }
     // A section that claims to be larger than it can be when it is inflated.
     let mut compressed = bytes("compressed");
     let info = compressed.windows(12).position(|window| window[..4] == [1, 0, 0, 0] && window[8..] == [0xbe, 9, 0, 0]);

@@ -65,6 +65,8 @@ pub(super) struct Entry<'s> {
     pub(super) value: Option<i128>,
     name_base: Option<DebugStrOffsetsBase<usize>>,
     language: Option<dw::DwLang>,
+    /// Whether what it describes is in another file.
+    is_split: bool,
 }
 
 impl Default for Entry<'_> {
@@ -93,6 +95,7 @@ impl Default for Entry<'_> {
             value: None,
             name_base: None,
             language: None,
+            is_split: false,
         }
     }
 }
@@ -114,6 +117,9 @@ impl<'s> Unit<'s> {
         let mut unit = Self { header, abbreviations, start, name_base: DebugStrOffsetsBase(0), language: None };
         let mut root = Entry::default();
         if Entries::all(&unit)?.next(&mut root)? {
+            if root.is_split {
+                return Err(Error::Split);
+            }
             unit.name_base = root.name_base.unwrap_or(unit.name_base);
             unit.language = root.language;
         }
@@ -198,6 +204,7 @@ impl<'u, 's> Entries<'u, 's> {
                         entry.name_base = Some(DebugStrOffsetsBase(base));
                     }
                 }
+                dw::DW_AT_dwo_name | dw::DW_AT_GNU_dwo_name => entry.is_split = true,
                 dw::DW_AT_language => {
                     let number = value.udata_value().and_then(|number| u16::try_from(number).ok());
                     entry.language = number.map(dw::DwLang);

@@ -49,6 +49,9 @@ impl<'d> Sections<'d> {
         }
         let section = |name| section(&file, name);
         let info = section(".debug_info")?.ok_or(Error::NoDwarf)?;
+        if file.section_by_name(".debug_types").is_some_and(|types| types.size() > 0) {
+            return Err(Error::TypesSection);
+        }
         Ok(Self {
             info,
             abbrev: section(".debug_abbrev")?.unwrap_or_default(),
