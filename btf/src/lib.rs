@@ -19,6 +19,7 @@
 
 mod archive;
 mod blob;
+mod build_id;
 mod c;
 mod cut;
 mod dwarf;
@@ -34,6 +35,7 @@ mod write;
 
 pub use archive::Archive;
 pub use blob::{Btf, Bytes};
+pub use build_id::{build_id, digits as build_id_digits};
 pub use c::Header;
 pub use cut::cut;
 pub use error::Error;

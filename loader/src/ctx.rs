@@ -5,11 +5,12 @@ use bpfkit_btf::Type;
 
 use crate::Error;
 use crate::func::Place;
+use crate::origin::Origin;
 use crate::prog::{Attach, ProgSpec};
 use crate::target::Target;
 
 /// A machine's architecture, as far as `struct pt_regs` depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Arch {
     /// arch/x86/include/asm/ptrace.h
@@ -136,6 +137,27 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target, place: Option
         Attach::PerfEvent { .. } | Attach::Freplace(_) | Attach::None | Attach::Trial { .. } => None,
     };
     found.ok_or_else(|| Error::Unknown { what: "the context's", name: word.to_owned(), program: spec.name.clone() })
+}
+
+/// Where the offsets of a context's members come from, and what they are members of.
+pub(crate) fn origin(spec: &ProgSpec, target: &Target) -> (Origin, String) {
+    let attach = &spec.attach;
+    match attach {
+        Attach::Kprobe { .. }
+        | Attach::Kretprobe { .. }
+        | Attach::Uprobe { .. }
+        | Attach::Uretprobe { .. }
+        | Attach::Usdt { .. } => (Origin::Registers(target.arch()), String::new()),
+        Attach::Tracepoint { category, name } => {
+            let format = (category != "syscalls").then(|| target.tracepoint(category, name).ok()).flatten();
+            (format.map_or(Origin::Fixed, |format| format.origin()), format!("{name}."))
+        }
+        Attach::RawTracepoint { name } => (Origin::Fixed, format!("{name}.")),
+        _ => match attach.kernel_type() {
+            Some((_, name)) => (Origin::Types, format!("{name}.")),
+            None => (Origin::Fixed, format!("{}.", spec.name)),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,17 @@ pub enum Error {
     Btf(bpfkit_btf::Error),
     /// There are no kernel types; each place was looked at.
     NoBtf(Tried),
+    /// The file of types that was given is not of the running kernel, which has a member elsewhere by its own types.
+    OtherKernel {
+        /// The file.
+        file: String,
+        /// The member.
+        path: String,
+        /// Where the file has it, in bytes from the start of the structure.
+        there: u32,
+        /// Where the kernel has it.
+        here: u32,
+    },
     /// A program uses what it was not given.
     Unknown {
         /// What kind of thing.
@@ -136,6 +147,10 @@ impl fmt::Display for Error {
                 f.write_str("the kernel's types were not found; --btf FILE names a file that has them")?;
                 tried.iter().try_for_each(|(place, why)| write!(f, "\n  {place}: {why}"))
             }
+            Self::OtherKernel { file, path, there, here } => write!(
+                f,
+                "{file} has the types of another kernel: {path} is at {there} there, and at {here} in this kernel's own"
+            ),
             Self::Unknown { what, name, program } => {
                 write!(f, "program `{program}` uses {what} `{name}`, which it was not given")
             }

@@ -11,6 +11,26 @@ pub fn release() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned())
 }
 
+/// The build ID of the running kernel, in hexadecimal digits; none where it has none, or does not show it.
+pub(crate) fn build_id() -> Option<String> {
+    gnu_note(&std::fs::read("/sys/kernel/notes").ok()?).and_then(bpfkit_btf::build_id_digits)
+}
+
+/// What the note `GNU` of type 3 says. Name and description are padded to 4 bytes each.
+fn gnu_note(mut notes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let word = |at: usize| notes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
+        let (name, description, kind) = (word(0)?, word(4)?, word(8)?);
+        let [name, description] = [name, description].map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        let start = 12_usize.checked_add(name.checked_next_multiple_of(4)?)?;
+        let end = start.checked_add(description)?;
+        if kind == 3 && notes.get(12..12 + 4) == Some(b"GNU\0") && name == 4 {
+            return notes.get(start..end);
+        }
+        notes = notes.get(end.checked_next_multiple_of(4)?..)?;
+    }
+}
+
 /// The version as LINUX_VERSION_CODE has it, which kernels before 5.0 want to be told with kprobe programs.
 ///
 /// uname is wrong on Debian and Ubuntu, where it names the ABI; the vDSO has it in its note of type 0 and name `Linux`.
@@ -63,6 +83,25 @@ mod tests {
         let code = note(&vdso().expect("a vDSO")).expect("a note");
         let release: Version = release().unwrap().parse().unwrap();
         assert_eq!((code >> 16, code >> 8 & 0xff), (release.major.into(), release.minor.into()));
+    }
+
+    #[test]
+    fn the_build_id_is_in_the_note_of_gnu() {
+        let note = |name: &[u8], kind: u32, text: &[u8]| {
+            let sizes = [name.len(), text.len()].map(|size| u32::try_from(size).unwrap().to_ne_bytes());
+            let mut note = [sizes.concat().as_slice(), &kind.to_ne_bytes(), name].concat();
+            note.resize(note.len().next_multiple_of(4), 0);
+            note.extend(text);
+            note.resize(note.len().next_multiple_of(4), 0);
+            note
+        };
+        let notes = [note(b"Linux\0", 0, b"12345"), note(b"GNU\0", 1, b"no"), note(b"GNU\0", 3, b"build")].concat();
+        assert_eq!(gnu_note(&notes), Some(&b"build"[..]));
+        for end in 0..notes.len() {
+            let _ = gnu_note(&notes[..end]);
+        }
+        assert_eq!(gnu_note(&[0xff; 64]), None);
+        assert_eq!(gnu_note(&[0; 64]), None);
     }
 
     #[test]

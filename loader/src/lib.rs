@@ -30,6 +30,7 @@ mod lsm;
 mod map;
 mod mapped;
 mod object;
+mod origin;
 mod pid_namespace;
 mod privilege;
 mod probe;
@@ -67,6 +68,7 @@ pub use loaded::{
 pub use map::{Map, MapInfo, MapSpec, MapTypes, Maps, UpdateMode, undisturbed};
 pub use mapped::{MappedFile, processes};
 pub use object::{Identifiers, object};
+pub use origin::{Found, Origin};
 pub use pid_namespace::PidNamespace;
 pub use prog::{Attach, Prog, ProgSpec, Tasks, TestInput, TestRun, raise_descriptor_limit};
 pub use read::ReadHelpers;

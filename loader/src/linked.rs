@@ -1,6 +1,6 @@
 //! A program whose holes are filled for a kernel: still a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bpfkit_asm::{Fixup, Helper, Insn, Names, Source, list};
@@ -10,6 +10,7 @@ use crate::feature::Feature;
 use crate::filled::Filled;
 use crate::func::{Func, Linkage, Place};
 use crate::map::{Maps, with_memlock};
+use crate::origin::Found;
 use crate::prog::{Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
@@ -36,6 +37,8 @@ pub struct Linked {
     callees: BTreeMap<usize, String>,
     filled: BTreeMap<usize, Filled>,
     attach_btf_id: u32,
+    /// Where the numbers in `filled` came from.
+    found: Vec<Found>,
 }
 
 impl Names for Linked {
@@ -61,6 +64,7 @@ impl Linked {
             callees: BTreeMap::new(),
             filled: BTreeMap::new(),
             attach_btf_id: 0,
+            found: Vec::new(),
         };
         let mut fixups = Vec::new();
         for Func { name, code, .. } in &spec.funcs {
@@ -75,8 +79,27 @@ impl Linked {
         for (slot, fixup) in fixups {
             linked.fill(slot, &fixup, target, place)?;
         }
+        linked.found = linked.origins(target);
         linked.attach_btf_id = place.map_or_else(|| linked.attach_id(target), |place| Ok(place.btf_id))?;
         Ok(linked)
+    }
+
+    /// Where what filled the holes came from, in the order of the alphabet.
+    fn origins(&self, target: &Target) -> Vec<Found> {
+        let mut context = None;
+        let found: BTreeSet<Found> = self
+            .filled
+            .values()
+            .map(|filled| match filled {
+                Filled::Offset(field) => (target.origin(), format!("{} {}", field.path, field.offset)),
+                Filled::Size(field) => (target.origin(), format!("size of {} {}", field.path, field.size)),
+                Filled::Context { word, offset } => {
+                    let (origin, of) = context.get_or_insert_with(|| ctx::origin(&self.spec, target));
+                    (*origin, format!("{of}{word} {offset}"))
+                }
+            })
+            .collect();
+        found.into_iter().collect()
     }
 
     /// The type of the kernel by whose number it knows where the program belongs; 0 where it knows otherwise.
@@ -237,7 +260,7 @@ impl Linked {
             result => result,
         };
         match result {
-            Ok(fd) => Ok(Prog { fd: fd.into(), spec: self.spec.into() }),
+            Ok(fd) => Ok(Prog { fd: fd.into(), spec: self.spec.into(), found: self.found.into() }),
             Err(error) => Err(self.rejected(attributes, input, plain, error)),
         }
     }

@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::linked::Linked;
 use crate::loaded::{LoadedProg, ProgInfo, Shown};
 use crate::map::Maps;
+use crate::origin::Found;
 use crate::sys::bpf;
 use crate::target::Target;
 use crate::verifier::Verdict;
@@ -361,6 +362,7 @@ impl ProgSpec {
 pub struct Prog {
     pub(crate) fd: Arc<OwnedFd>,
     pub(crate) spec: Arc<ProgSpec>,
+    pub(crate) found: Arc<[Found]>,
 }
 
 /// Lets this process have as many open descriptors as it may: each program and each place that one is attached to takes one, and the
@@ -407,6 +409,11 @@ impl Prog {
     /// What it was loaded from.
     pub fn spec(&self) -> &ProgSpec {
         &self.spec
+    }
+
+    /// The offsets and sizes in it, and where each of them came from.
+    pub fn found(&self) -> &[Found] {
+        &self.found
     }
 
     /// It as one of those on the system, which the kernel tells about.

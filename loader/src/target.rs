@@ -13,6 +13,7 @@ use crate::ctx::Arch;
 use crate::error::{Tried, chain};
 use crate::feature::{Feature, Known};
 use crate::kind::ProgType;
+use crate::origin::Origin;
 use crate::pid_namespace::PidNamespace;
 use crate::sys::map::map_file;
 use crate::tracefs::{Format, Tracefs};
@@ -297,7 +298,7 @@ impl Target {
             }
             let started = Instant::now();
             let btf = sysfs_btf().map_err(|error| chain(&error))?;
-            Ok((btf, BtfSource { place: SYSFS_BTF.to_owned(), form: Form::Btf, took: started.elapsed() }))
+            Ok((btf, BtfSource { place: SYSFS_BTF.to_owned(), form: Form::Btf, took: started.elapsed(), doubt: None }))
         };
         self.own_btf.get_or_init(open).as_ref()
     }
@@ -348,7 +349,7 @@ impl Target {
     pub fn field(&self, path: &str) -> Result<Field, Error> {
         self.note(path);
         match self.btf() {
-            Ok(btf) => Ok(btf.field(path)?),
+            Ok(btf) => self.undisputed(btf.field(path)?),
             Err(Error::NoBtf(mut tried)) if self.is_running && self.search.file.is_none() => {
                 self.calibrated(path).map_err(|why| {
                     tried.push(("by trying".to_owned(), why));
@@ -359,6 +360,19 @@ impl Target {
         }
     }
 
+    /// A member as the types that were given have it, unless the running kernel has types of its own, which have it elsewhere.
+    fn undisputed(&self, field: Field) -> Result<Field, Error> {
+        if let Some(file) = self.search.file.as_ref().filter(|_| self.is_running)
+            && let Ok((own, _)) = self.own_btf()
+            && let Ok(own) = own.field(&field.path)
+            && own.offset != field.offset
+        {
+            let (file, path) = (file.display().to_string(), field.path);
+            return Err(Error::OtherKernel { file, path, there: field.offset, here: own.offset });
+        }
+        Ok(field)
+    }
+
     /// A member that was found by trying, without any types.
     fn calibrated(&self, path: &str) -> Result<Field, String> {
         let structure = path.split('.').next().unwrap_or_default();
@@ -366,6 +380,11 @@ impl Target {
         let known = layouts.entry(structure.to_owned()).or_insert_with(|| calibrate(structure, self));
         let layout = known.as_ref().map_err(Clone::clone)?;
         layout.field(path).ok_or_else(|| format!("{path} was not found"))
+    }
+
+    /// Where members come from that are found: the types where there are any.
+    pub(crate) fn origin(&self) -> Origin {
+        if self.btf().is_ok() { Origin::Types } else { Origin::Trying }
     }
 
     /// The structures whose members were found by trying, as there were no types.

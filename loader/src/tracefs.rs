@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bpfkit_btf::{Btf, Kind};
 
 use crate::Error;
+use crate::origin::Origin;
 use crate::sys::mount;
 
 /// Where it is mounted when it has to be, on kernels that cannot mount it out of sight.
@@ -203,6 +204,7 @@ fn unescape(text: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
     fields: Vec<FormatField>,
+    origin: Origin,
 }
 
 /// A field of a tracepoint's record.
@@ -217,6 +219,11 @@ pub struct FormatField {
 }
 
 impl Format {
+    /// Where it came from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&FormatField> {
         self.fields.iter().find(|field| field.name == name)
@@ -234,7 +241,7 @@ impl Format {
             let name = word.split('[').next()?.to_owned();
             fields.push(FormatField { name, offset, size });
         }
-        (!fields.is_empty()).then_some(Self { fields })
+        (!fields.is_empty()).then_some(Self { fields, origin: Origin::Tracefs })
     }
 
     /// The record of a tracepoint that has been the same in all kernels from 4.18 on.
@@ -242,7 +249,7 @@ impl Format {
         let field = |name: &str, offset| FormatField { name: name.to_owned(), offset, size: 4 };
         // The name's field is where in the record it is, __data_loc.
         let fields = vec![field("filename", 8), field("pid", 12), field("old_pid", 16)];
-        ((category, name) == ("sched", "sched_process_exec")).then_some(Self { fields })
+        ((category, name) == ("sched", "sched_process_exec")).then_some(Self { fields, origin: Origin::Fixed })
     }
 
     /// The name of the record's type.
@@ -264,7 +271,7 @@ impl Format {
                 size: btf.ty(member.ty)?.size()?,
             })
         });
-        Ok(Self { fields: fields.collect::<Result<_, bpfkit_btf::Error>>()? })
+        Ok(Self { fields: fields.collect::<Result<_, bpfkit_btf::Error>>()?, origin: Origin::Types })
     }
 }
 

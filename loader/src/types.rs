@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bpfkit_asm::Version;
 use bpfkit_btf::{Archive, Btf, Form};
 
 use crate::Error;
 use crate::error::{Tried, chain};
+use crate::kernel;
 use crate::map::with_memlock;
 use crate::sys::bpf;
 
@@ -21,6 +23,8 @@ pub struct BtfSource {
     pub form: Form,
     /// How long it took to read them.
     pub took: Duration,
+    /// Why they seem to be another kernel's, where they were asked for all the same: by a build ID, or by the name of the file.
+    pub doubt: Option<String>,
 }
 
 impl fmt::Display for BtfSource {
@@ -52,6 +56,8 @@ pub(crate) struct Search {
     pub(crate) roots: Option<&'static [&'static str]>,
     /// An archive that the program carries.
     pub(crate) carried: &'static [u8],
+    /// What the running kernel's build ID is taken for, in tests.
+    pub(crate) build_id: Option<String>,
 }
 
 impl Search {
@@ -65,6 +71,8 @@ impl Search {
         for place in places(release) {
             let place = root.join(place.trim_start_matches('/'));
             match self.read(&place, release) {
+                // Nobody has asked for this file.
+                Ok((_, BtfSource { doubt: Some(doubt), .. })) => tried.push((place.display().to_string(), doubt)),
                 Ok(found) => return Ok(found),
                 Err(error) => tried.push((place.display().to_string(), cause(&error))),
             }
@@ -79,7 +87,10 @@ impl Search {
             }
         };
         match carried {
-            Ok(btf) => Ok((btf, BtfSource { place: place.to_owned(), form: Form::Archive, took: started.elapsed() })),
+            Ok(btf) => Ok((
+                btf,
+                BtfSource { place: place.to_owned(), form: Form::Archive, took: started.elapsed(), doubt: None },
+            )),
             Err(why) => {
                 tried.push((place.to_owned(), why));
                 Err(tried)
@@ -90,8 +101,34 @@ impl Search {
     fn read(&self, file: &Path, release: &str) -> Result<(Btf, BtfSource), bpfkit_btf::Error> {
         let started = Instant::now();
         let (btf, form) = Btf::open(file, self.roots, |known| known == release)?;
-        Ok((btf, BtfSource { place: file.display().to_string(), form, took: started.elapsed() }))
+        let doubt = match form {
+            // It is chosen by the release.
+            Form::Archive => None,
+            Form::Btf | Form::Dwarf => self.doubt(file, &btf, release),
+        };
+        Ok((btf, BtfSource { place: file.display().to_string(), form, took: started.elapsed(), doubt }))
     }
+
+    /// Whether a file says that it is of another kernel. A build ID tells for sure, a name where there is none.
+    fn doubt(&self, file: &Path, btf: &Btf, release: &str) -> Option<String> {
+        let id = bpfkit_btf::build_id(file).or_else(|| btf.build_id());
+        if let Some((id, own)) = id.zip(self.build_id.clone().or_else(kernel::build_id)) {
+            return (id != own).then(|| format!("its build ID is {id}, and the running kernel's is {own}"));
+        }
+        let named = named_release(file)?;
+        // A name may say no more than the version.
+        let (name, own) = (named.parse::<Version>().ok()?, release.parse::<Version>().ok()?);
+        let is_other = if named.contains('-') { named != release } else { name != own };
+        is_other.then(|| format!("by its name it is of {named}, and the running kernel is {release}"))
+    }
+}
+
+/// The release in the name of a file: `vmlinux-4.19.0-27-amd64`, `4.18.0-80.el8.x86_64.btf`.
+fn named_release(file: &Path) -> Option<&str> {
+    let name = file.file_name()?.to_str()?;
+    let name = name.strip_prefix("vmlinux-").unwrap_or(name);
+    let name = [".btf", ".debug"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    name.starts_with(|c: char| c.is_ascii_digit()).then_some(name)
 }
 
 /// Why a file was not taken, without its name, which is in front of it already.
@@ -156,6 +193,34 @@ mod tests {
         }
         let root = system(&places(RELEASE)[0], &fs::read(fixture("btf/5.10.btf")).unwrap());
         assert_eq!(search.run(root.path(), RELEASE).unwrap().1.form, Form::Btf);
+    }
+
+    #[test]
+    fn types_of_another_kernel_are_passed_over_or_doubted_by_their_marks() {
+        let marked = |id: &str| Btf::from_file(fixture("btf/5.10.btf")).unwrap().marked(id);
+        let search = Search { build_id: Some("c0ffee".to_owned()), ..Search::default() };
+        // What nobody asked for is not taken.
+        let root = system(&places(RELEASE)[0], &marked("bad1dea"));
+        let tried = search.run(root.path(), RELEASE).unwrap_err();
+        assert_eq!(tried[0].1, "its build ID is bad1dea, and the running kernel's is c0ffee");
+        let root = system(&places(RELEASE)[0], &marked("c0ffee"));
+        assert_eq!(search.run(root.path(), RELEASE).unwrap().1.doubt, None);
+        // What was asked for is, and doubted: by its mark, or by its name where it has none, or by neither.
+        for (name, bytes, doubt) in [
+            ("5.10.btf", marked("bad1dea"), Some("build ID is bad1dea")),
+            ("5.10.btf", marked("c0ffee"), None),
+            ("5.10.btf", fs::read(fixture("btf/5.10.btf")).unwrap(), Some("by its name it is of 5.10")),
+            ("4.18.btf", fs::read(fixture("btf/5.10.btf")).unwrap(), None),
+            ("vmlinux-4.18.0-2-amd64", fs::read(fixture("btf/5.10.btf")).unwrap(), Some("of 4.18.0-2-amd64, and the")),
+            ("vmlinux-4.18.0-1-amd64", fs::read(fixture("btf/5.10.btf")).unwrap(), None),
+            ("vmlinux.btf", fs::read(fixture("btf/5.10.btf")).unwrap(), None),
+        ] {
+            let root = system(name, &bytes);
+            let search = Search { file: Some(root.path().join(name)), ..search.clone() };
+            let found = search.run(root.path(), RELEASE).unwrap().1.doubt;
+            assert_eq!(found.is_some(), doubt.is_some(), "{name}: {found:?}");
+            assert!(found.unwrap_or_default().contains(doubt.unwrap_or_default()), "{name}");
+        }
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Error {
     /// Whether no other way is worth a try: for want of privilege, or because a request cannot be met.
     pub(crate) fn is_final(&self) -> bool {
         match self {
+            Self::Loader(bpfkit_loader::Error::OtherKernel { .. }) => true,
             Self::Loader(error) => error.is_permission(),
             Self::About(..) | Self::Request(_) | Self::Io(..) => true,
             _ => false,

@@ -1,9 +1,10 @@
 //! What a tool is, and the part of its life that all of them share: choosing a probe, loading, attaching.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bpfkit_loader::confine::{self, Capabilities};
-use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, PerfBuffer, Prog, ProgSpec, Sample, Target};
+use bpfkit_loader::{Attach, Feature, Link, MapSpec, Maps, Origin, PerfBuffer, Prog, ProgSpec, Sample, Target};
 
 use crate::dump::{Subject, View};
 use crate::error::Chain;
@@ -161,6 +162,9 @@ impl Attached {
 
     /// Says with `-v` where the types came from, how the programs were attached, and that they are.
     pub fn tell(&self, options: &Options, target: &Target, how: &str, started: Instant) {
+        if let Some((source, doubt)) = target.btf_source().and_then(|source| Some((source, source.doubt.as_ref()?))) {
+            report::say(format_args!("{} may have the types of another kernel: {doubt}", source.place));
+        }
         if options.verbose {
             if let Some(source) = target.btf_source() {
                 report::say(format_args!("the kernel's types are {source}"));
@@ -170,6 +174,7 @@ impl Attached {
                     "there are no types, so struct {structure} was looked into to find its members"
                 ));
             }
+            tell_found(&self.links);
             self.links.iter().for_each(report::say);
             report::say(format_args!("attached by {how} after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
         }
@@ -216,6 +221,18 @@ impl Attached {
         let missed = Link::missed_by(&self.links);
         self.links.clear();
         missed
+    }
+}
+
+/// Says where the numbers in the programs came from, a line for each origin.
+pub fn tell_found(links: &[Link]) {
+    let mut all = BTreeMap::<Origin, BTreeSet<&str>>::new();
+    for (origin, what) in links.iter().flat_map(|link| link.prog().found()) {
+        all.entry(*origin).or_default().insert(what);
+    }
+    for (origin, what) in all {
+        let what: Vec<&str> = what.into_iter().collect();
+        report::say(format_args!("offsets by {origin}: {}", what.join(", ")));
     }
 }
 

@@ -120,6 +120,8 @@ impl Tool for Args {
         }
         problems.iter().for_each(|error| report::say(Chain(error)));
         if self.options.verbose {
+            report::say("members of the C library's structures by the C ABI");
+            tool::tell_found(&attached.links);
             report::say(format_args!("attached by uprobe after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
         }
         // Libraries that come later are attached to as well.
