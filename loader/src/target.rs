@@ -208,6 +208,11 @@ impl Target {
         answer
     }
 
+    /// Whether it is to do without something; the kernel is not asked.
+    pub(crate) fn is_without(&self, feature: Feature) -> bool {
+        self.without.contains(&feature)
+    }
+
     /// What it was asked for so far, and whether it has it: what the code that was made for it depends on.
     pub fn answers(&self) -> BTreeMap<Feature, bool> {
         let answers = self.features.lock().unwrap_or_else(PoisonError::into_inner);

@@ -43,7 +43,7 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
         | Attach::FentryProg(_)
         | Attach::FexitProg(_)
         | Attach::Freplace(_)
-        | Attach::TpBtf { .. } => trace::tracing(prog),
+        | Attach::TpBtf { .. } => trace::tracing(prog, target),
         Attach::Lsm { .. } => trace::lsm(prog, target),
         Attach::PerfEvent { hertz } => perf_event::cpu_clock(prog, *hertz),
     }

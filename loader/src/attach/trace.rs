@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use crate::error::Tried;
+use crate::feature::Feature;
 use crate::link::Link;
 use crate::prog::{Prog, Tasks};
 use crate::sys::{bpf, perf};
@@ -32,12 +33,12 @@ pub(super) fn raw_tracepoint(prog: Prog, name: &str) -> Result<Link, Error> {
 pub(super) fn lsm(prog: Prog, target: &Target) -> Result<Link, Error> {
     match target.security_modules().and_then(|list| lsm::why_not(&list)) {
         Some(why) => Err(super::failed(&prog.spec.attach, vec![("security modules".to_owned(), why)])),
-        None => tracing(prog),
+        None => tracing(prog, target),
     }
 }
 
 /// Where the program has said when it was loaded.
-pub(super) fn tracing(prog: Prog) -> Result<Link, Error> {
+pub(super) fn tracing(prog: Prog, target: &Target) -> Result<Link, Error> {
     let mut tried = Tried::new();
     let refused = |error: std::io::Error| {
         let is_taken = error.raw_os_error() == Some(libc::EBUSY) && prog.spec.attach.onto().is_some();
@@ -48,7 +49,11 @@ pub(super) fn tracing(prog: Prog) -> Result<Link, Error> {
         };
         Error::privileged(why, error)
     };
-    match bpf::link_create(prog.as_fd(), None, prog.spec.attach.expected()) {
+    let link = match target.is_without(Feature::TracingLink) {
+        true => Err(std::io::ErrorKind::Unsupported.into()),
+        false => bpf::link_create(prog.as_fd(), None, prog.spec.attach.expected()),
+    };
+    match link {
         Ok(link) => return Ok(Link::new(prog, vec![link], "BPF_LINK_CREATE", tried)),
         Err(error) => tried.push(super::entry("BPF_LINK_CREATE", &refused(error))),
     }

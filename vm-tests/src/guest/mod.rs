@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod cases;
+mod dwarf;
 pub mod exec;
 mod harness;
 mod init;

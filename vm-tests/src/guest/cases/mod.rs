@@ -9,6 +9,7 @@ mod features;
 mod gethostlatency;
 mod guest;
 mod icmpecho;
+mod lacking;
 mod load;
 mod loader_errors;
 mod loader_examples;
@@ -24,6 +25,7 @@ mod settings;
 mod skbrecv;
 mod tcpconnect;
 mod texts;
+mod types;
 pub(super) mod usdt;
 mod verifier;
 mod writehist;
@@ -47,6 +49,8 @@ const AREAS: &[&[Case]] = &[
     objects::CASES,
     dump::CASES,
     features::CASES,
+    lacking::CASES,
+    types::CASES,
     settings::CASES,
     confine::CASES,
     load::CASES,

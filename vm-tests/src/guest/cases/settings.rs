@@ -82,7 +82,12 @@ fn can_trace(ctx: &Ctx, name: &str) -> Result<bool, Failure> {
 }
 
 /// Starts a tool, does what it looks for, and looks for it in its output. What it said until it was attached.
-fn works(ctx: &Ctx, name: &str, options: &[&str], prepare: &dyn Fn(&mut Command)) -> Result<String, Failure> {
+pub(super) fn works(
+    ctx: &Ctx,
+    name: &str,
+    options: &[&str],
+    prepare: &dyn Fn(&mut Command),
+) -> Result<String, Failure> {
     let mut tool = Tool::start_as(ctx, name, options, prepare)?;
     let said = tool.said.clone();
     ensure!(said.contains("bpfkit: attached by "), "{name}: {said}");
