@@ -174,7 +174,7 @@ fn verbose(ctx: &mut Ctx) -> CaseResult {
     let types = |line: &'static str| if typed { line } else { "" };
     let registers = format!("offsets by struct pt_regs of {}: arg1 ", target.arch().name());
     let tracefs = |line: &str| format!("offsets by the formats in tracefs: {line} ");
-    let untyped = "offsets by looking into structures of known content: sock.__sk_common.skc_family ";
+    let untyped = "offsets by looking into structures of known content: sock.__sk_common.skc_addrpair ";
     let cases: [(&str, bool, &str, Vec<String>); 9] = [
         (
             "tcpconnect",
