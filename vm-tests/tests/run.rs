@@ -86,6 +86,19 @@ fn a_program_that_does_not_end_is_stopped() {
 }
 
 #[test]
+fn a_panic_fails_the_program_and_is_shown_with_its_trace() {
+    let script = "echo up; echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 100";
+    let Some((code, said, json)) = boot(&["--run", "/bin/sh", "-c", script]) else { return };
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("fail run::sh on one: the guest ended during run::sh: ") && said.contains("Kernel panic"),
+        "{said}"
+    );
+    assert!(said.contains("Call Trace") && said.contains("sysrq"), "no trace: {said}");
+    assert!(json.contains("\"outcome\": \"fail\"") && json.contains("Call Trace"), "{json}");
+}
+
+#[test]
 fn a_kernel_that_does_not_come_up_is_told_with_what_the_console_said_last() {
     // Init cannot be unpacked into so little memory, or the kernel finds out before.
     let Some((code, said, _)) = boot(&["--memory", "48M", "--run", env!("CARGO_BIN_EXE_guest"), "--list"]) else {

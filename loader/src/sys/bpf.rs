@@ -133,6 +133,18 @@ fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<i32> {
             _ => Err(io::Error::last_os_error()),
         }
     })
+    .map_err(missing)
+}
+
+/// A kernel without the call says no more than "Function not implemented".
+fn missing(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            let why = "the kernel has no bpf(2): it was built without CONFIG_BPF_SYSCALL";
+            io::Error::new(io::ErrorKind::Unsupported, why)
+        }
+        _ => error,
+    }
 }
 
 /// A call that returns a file descriptor.
@@ -461,6 +473,25 @@ mod tests {
             }
         }
         FAKE.set(None);
+    }
+
+    #[test]
+    fn a_kernel_without_the_call_is_told_by_the_option_that_it_lacks() {
+        FAKE.set(Some(Box::new(|_| Some(libc::ENOSYS))));
+        let target = crate::Target::builder().running().unwrap();
+        let map = crate::Maps::new().create(&crate::MapSpec::perf_event_array("events"), &target).map(drop);
+        let code = bpfkit_asm::bpf! {
+            r0 = 0;
+            exit;
+        };
+        let program =
+            crate::ProgSpec::new("none", crate::Attach::Kprobe { symbol: "x".into(), offset: 0 }, code).unwrap();
+        let program = program.load(&target, &crate::Maps::new()).map(drop);
+        FAKE.set(None);
+        for error in [map, program] {
+            let said = crate::error::chain(&error.unwrap_err());
+            assert!(said.contains("no bpf(2): it was built without CONFIG_BPF_SYSCALL"), "{said}");
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ const ROOM: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// What the console says of a kernel that gave up.
 const PANIC: &str = "Kernel panic";
+/// What it says before that, of what went wrong.
+const OOPS: [&str; 3] = ["BUG: ", "Oops: ", "Trigger a crash"];
 /// How much of the console is shown for a broken kernel.
 const CONSOLE_LINES: usize = 20;
 
@@ -286,10 +288,11 @@ fn printable(line: &str) -> String {
     text
 }
 
-/// The end of the console: from the panic on, because what follows it is long and says less.
+/// The end of the console: from what went wrong on, because what follows it is long and says less.
 fn last_lines(mut console: Vec<String>) -> Vec<String> {
     let end = console.len().saturating_sub(CONSOLE_LINES);
-    let from = console.iter().position(|line| line.contains(PANIC)).map_or(end, |panic| panic.min(end));
+    let went_wrong = |line: &String| line.contains(PANIC) || OOPS.iter().any(|oops| line.contains(oops));
+    let from = console.iter().position(went_wrong).map_or(end, |at| at.min(end));
     console.drain(..from);
     console.truncate(CONSOLE_LINES);
     console
@@ -325,6 +328,8 @@ mod tests {
             last_lines((0..100).map(line).collect())
         };
         assert_eq!(lines(30)[0], "Kernel panic");
+        let line = |i: usize| if i == 40 { "BUG: kernel NULL pointer dereference".to_owned() } else { i.to_string() };
+        assert!(last_lines((0..100).map(line).collect())[0].starts_with("BUG: "), "and before it with what led to it");
         assert_eq!((lines(95)[0].as_str(), lines(95).len()), ("80", CONSOLE_LINES), "and some lines before a late one");
         assert_eq!(lines(200).last().map(String::as_str), Some("99"));
     }

@@ -107,8 +107,13 @@ impl Progress {
                 Status::Broken(format!("the guest never answered: {reason}"))
             }
             End::Exited(reason) => {
-                let during = self.running.take().map_or(String::new(), |name| format!(" during {name}"));
-                Status::Broken(format!("the guest ended{during}: {reason}"))
+                let running = self.running.take();
+                let during = running.as_ref().map_or(String::new(), |name| format!(" during {name}"));
+                let reason = format!("the guest ended{during}: {reason}");
+                if let Some(case) = running {
+                    self.event(Event::Finish { case, outcome: Outcome::Fail(reason.clone()), millis: 0 });
+                }
+                Status::Broken(reason)
             }
         };
         if let Status::Broken(reason) = &status {
@@ -198,7 +203,7 @@ mod tests {
         let finished = progress.finish(&End::Exited("Kernel panic - not syncing: Attempted to kill init!".into()));
         let Status::Broken(reason) = &finished.status else { panic!("{:?}", finished.status) };
         assert!(reason.contains("during a::two") && reason.contains("Kernel panic"), "{reason}");
-        assert_eq!(words(&finished), ["pass", "not run", "not run"]);
+        assert_eq!(words(&finished), ["pass", "fail", "not run"]);
     }
 
     #[test]
