@@ -6,7 +6,11 @@ use std::collections::HashMap;
 use bpfkit_asm_syntax::{AluOp, AtomicOp, ByteOrder, Helper, JmpOp, Pseudo, Reference, Reg, Size};
 
 use crate::insn::{PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE};
-use crate::{Class, Code, Error, Fixup, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, Register, Source, Src};
+use crate::source::Spot;
+use crate::{
+    Class, Code, Error, Fixup, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, Register, Source, SourceRef,
+    Sources, Src,
+};
 
 /// How a jump keeps its distance.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +27,11 @@ enum Distance {
 pub struct Asm {
     insns: Vec<Insn>,
     fixups: Vec<(usize, Fixup)>,
-    sources: Vec<Option<Source>>,
+    sources: Sources,
     bound: Vec<(Label, usize, String)>,
     jumps: Vec<(usize, Label, Distance)>,
     names: HashMap<Label, String>,
-    here: Option<Source>,
+    here: Option<Spot>,
     error: Option<Error>,
 }
 
@@ -44,7 +48,12 @@ impl Asm {
 
     /// Says where the instructions that follow were written.
     pub fn at(&mut self, source: Source) -> &mut Self {
-        self.here = Some(source);
+        self.at_place((&source).into())
+    }
+
+    /// The same, where nobody has a [`Source`] yet.
+    pub(crate) fn at_place(&mut self, source: SourceRef<'_>) -> &mut Self {
+        self.here = Some(self.sources.add(source));
         self
     }
 
@@ -69,7 +78,7 @@ impl Asm {
         let fresh: HashMap<_, _> = code.bound.iter().map(|&(label, ..)| (label, Label::fresh())).collect();
         let renew = |label: Label| fresh.get(&label).copied().unwrap_or(label);
         self.insns.extend(code.insns);
-        self.sources.extend(code.sources);
+        self.sources.append(&code.sources);
         self.fixups.extend(code.fixups.into_iter().map(|(slot, fixup)| (base + slot, fixup)));
         self.bound.extend(code.bound.into_iter().map(|(label, slot, name)| (renew(label), base + slot, name)));
         self.jumps.extend(code.jumps.into_iter().map(|(slot, label, distance)| (base + slot, renew(label), distance)));
@@ -99,7 +108,7 @@ impl Asm {
         }
         let mut insns = self.insns;
         for (slot, label, distance) in self.jumps {
-            let source = || self.sources[slot].clone().map(Box::new);
+            let source = || self.sources.get(slot).map(|source| Box::new(source.to_source()));
             let Some(&to) = slots.get(&label) else {
                 let label = self.names.get(&label).cloned().unwrap_or_else(|| "unnamed".to_owned());
                 return Err(Error::Unbound { label, source: source() });
@@ -119,7 +128,7 @@ impl Asm {
     /// Emits `insn` as it is. A second slot is the caller's to emit.
     pub fn raw(&mut self, insn: Insn) -> &mut Self {
         self.insns.push(insn);
-        self.sources.push(self.here.clone());
+        self.sources.push(self.here);
         self
     }
 
@@ -392,7 +401,8 @@ impl Asm {
 
     fn fail(&mut self, error: impl FnOnce(Option<Box<Source>>) -> Error) -> &mut Self {
         if self.error.is_none() {
-            self.error = Some(error(self.here.clone().map(Box::new)));
+            let here = self.here.map(|spot| Box::new(self.sources.source(spot).to_source()));
+            self.error = Some(error(here));
         }
         self
     }

@@ -4,40 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::insn::{PSEUDO_CALL, PSEUDO_FUNC, PSEUDO_KFUNC_CALL, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE};
-use crate::{FieldPath, Insn, MapRef, Reference};
-
-/// Where an instruction was written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Source {
-    /// The file, as the compiler names it.
-    pub file: Cow<'static, str>,
-    /// The line, from 1.
-    pub line: u32,
-    /// The column, from 1.
-    pub column: u32,
-    /// The statement.
-    pub text: Cow<'static, str>,
-}
-
-impl Source {
-    /// A place in a source that the compiler has read.
-    pub const fn at(file: &'static str, line: u32, column: u32, text: &'static str) -> Self {
-        Self { file: Cow::Borrowed(file), line, column, text: Cow::Borrowed(text) }
-    }
-}
-
-impl Source {
-    /// The name of its file, without directories.
-    pub fn file_name(&self) -> &str {
-        self.file.rsplit('/').next().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: `{}`", self.file, self.line, self.column, self.text)
-    }
-}
+use crate::{FieldPath, Insn, MapRef, Reference, Sources};
 
 /// A hole in an instruction, to be filled for a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +38,7 @@ pub enum Fixup {
 pub struct Code {
     pub(crate) insns: Vec<Insn>,
     pub(crate) fixups: Vec<(usize, Fixup)>,
-    pub(crate) sources: Vec<Option<Source>>,
+    pub(crate) sources: Sources,
     pub(crate) labels: Vec<(usize, String)>,
 }
 
@@ -121,7 +88,7 @@ impl Code {
     }
 
     /// Where each slot came from.
-    pub fn sources(&self) -> &[Option<Source>] {
+    pub fn sources(&self) -> &Sources {
         &self.sources
     }
 

@@ -45,7 +45,7 @@ impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.insn {
             insn if insn.is_map() => self.names.map(self.slot),
-            insn if insn.is_local_call() || insn.is_func_address() => self.names.function(self.slot),
+            insn if insn.refers_to_function() => self.names.function(self.slot),
             insn if insn.code == Opcode::CALL && matches!(insn.src(), 0 | PSEUDO_KFUNC_CALL) => {
                 self.names.function(self.slot)
             }

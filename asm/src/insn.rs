@@ -171,6 +171,13 @@ impl Insn {
         }
     }
 
+    /// The slot to which it goes from `slot`, other than the next: by a jump, by a call of a function of the same program, or as it
+    /// loads the address of one. Nothing where that is before the first slot.
+    pub fn destination(self, slot: usize) -> Option<usize> {
+        let distance = if self.refers_to_function() { Some(self.imm) } else { self.jump() }?;
+        slot.checked_add(1)?.checked_add_signed(isize::try_from(distance).ok()?)
+    }
+
     /// Whether it calls another function of the same program; the distance is in `imm`.
     pub fn is_local_call(self) -> bool {
         self.code == Opcode::CALL && self.src() == PSEUDO_CALL
@@ -179,6 +186,11 @@ impl Insn {
     /// Whether it loads the address of another function of the same program; the distance is in `imm`.
     pub fn is_func_address(self) -> bool {
         self.is_wide() && self.src() == PSEUDO_FUNC
+    }
+
+    /// Whether it calls another function of the same program, or loads its address.
+    pub fn refers_to_function(self) -> bool {
+        self.is_local_call() || self.is_func_address()
     }
 
     /// The number of the helper that it calls.
@@ -202,6 +214,20 @@ impl fmt::Display for Insn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_goes_by_a_jump_or_to_a_function_and_not_before_the_program() {
+        let goto = |distance| Insn::new(Opcode::JA, 0, 0, distance, 0);
+        let call = |distance| Insn::new(Opcode::CALL, 0, PSEUDO_CALL, 0, distance);
+        let gotol = Insn::new(Opcode::JA32, 0, 0, 9, 70_000);
+        assert_eq!([goto(2), call(2), gotol].map(|insn| insn.destination(5)), [Some(8), Some(8), Some(70_006)]);
+        assert_eq!(
+            [goto(-6), goto(-7), call(-7), call(-1)].map(|insn| insn.destination(5)),
+            [Some(0), None, None, Some(5)]
+        );
+        let elsewhere = [Insn::new(Opcode::EXIT, 0, 0, 0, 0), Insn::new(Opcode::CALL, 0, 0, 0, 1), Insn::default()];
+        assert_eq!(elsewhere.map(|insn| insn.destination(5)), [None; 3]);
+    }
 
     #[test]
     fn bytes_are_read_back_in_both_orders() {

@@ -31,6 +31,7 @@ mod disasm;
 mod error;
 mod insn;
 mod operand;
+mod source;
 mod text;
 
 pub use asm::Asm;
@@ -39,10 +40,11 @@ pub use bpfkit_asm_syntax::{
     AluOp, AtomicOp, ByteOrder, Doc, Helper, JmpOp, ParseVersionError, Pseudo, Reference, Reg, Size, Version, WReg,
     is_name, suggest,
 };
-pub use code::{Code, Fixup, Source};
+pub use code::{Code, Fixup};
 pub use decode::{Statement, statements, text};
 pub use disasm::{Listed, Names, list};
 pub use error::Error;
 pub use insn::{Class, Insn, Mode, Opcode};
 pub use operand::{FieldPath, Imm, JumpTo, Label, MapRef, Mem, Operand, Register, Src};
+pub use source::{Source, SourceRef, Sources};
 pub use text::ParseError;

@@ -8,7 +8,7 @@ use bpfkit_asm_syntax::{
     Block, Callee, Host, Map, Mistake, Offset, Operand as Side, Place, Stmt, Target, Token, TokenKind, Value, WReg,
 };
 
-use crate::{Asm, FieldPath, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, Source, Src};
+use crate::{Asm, FieldPath, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Operand, SourceRef, Src};
 
 /// Why a text is no program: every mistake, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Asm {
                 let first = bytes.get(range.start).map_or(0, |&(start, _)| start);
                 let words = text.get(first..last).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
                 let Position { line, column } = statement.span;
-                asm.at(Source { file: file.to_owned().into(), line, column, text: words.into() });
+                asm.at_place(SourceRef { file, line, column, text: &words });
                 if let Some(reference) = &statement.reference {
                     asm.refer(reference.clone());
                 }

@@ -114,9 +114,9 @@ fn each_instruction_knows_where_it_was_written() {
     let code = code.finish().unwrap();
     let sources: Vec<_> = code.sources().iter().flatten().collect();
     assert!(sources[0].file.ends_with("asm/tests/grammar.rs"), "{}", sources[0].file);
-    assert_eq!((sources[0].line, sources[0].column, &*sources[0].text), (line, 9, "r0 = 0"));
-    assert_eq!((sources[1].line, &*sources[1].text), (line + 1, "if r0   ==  0 goto out"));
-    assert_eq!((sources[2].line, &*sources[2].text), (line + 3, "exit"));
+    assert_eq!((sources[0].line, sources[0].column, sources[0].text), (line, 9, "r0 = 0"));
+    assert_eq!((sources[1].line, sources[1].text), (line + 1, "if r0   ==  0 goto out"));
+    assert_eq!((sources[2].line, sources[2].text), (line + 3, "exit"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, Version, list};
+use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, SourceRef, Version, list};
 
 use crate::feature::Feature;
 use crate::flow::{Flaw, Flow};
@@ -58,7 +58,7 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
             program: linked.spec().name.clone(),
             slot,
             insn: insn.map_or(String::new(), |insn| insn.to_string()),
-            source: linked.sources().get(slot).cloned().flatten(),
+            source: linked.sources().get(slot).map(SourceRef::to_source),
             rule,
         })
     };

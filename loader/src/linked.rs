@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use bpfkit_asm::{Fixup, Helper, Insn, Names, Source, list};
+use bpfkit_asm::{Fixup, Helper, Insn, Names, SourceRef, Sources, list};
 use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
@@ -31,7 +31,7 @@ pub struct Linked {
     insns: Vec<Insn>,
     /// Where each function begins.
     funcs: Vec<(usize, String)>,
-    sources: Vec<Option<Source>>,
+    sources: Sources,
     labels: Vec<(usize, String)>,
     maps: BTreeMap<usize, String>,
     callees: BTreeMap<usize, String>,
@@ -58,7 +58,7 @@ impl Linked {
             spec: spec.clone(),
             insns: Vec::new(),
             funcs: Vec::new(),
-            sources: Vec::new(),
+            sources: Sources::default(),
             labels: Vec::new(),
             maps: BTreeMap::new(),
             callees: BTreeMap::new(),
@@ -72,7 +72,7 @@ impl Linked {
             let code = code.resolved();
             linked.funcs.push((base, name.clone()));
             linked.insns.extend(code.insns());
-            linked.sources.extend(code.sources().iter().cloned());
+            linked.sources.append(code.sources());
             linked.labels.extend(code.labels().iter().map(|(slot, label)| (base + slot, label.clone())));
             fixups.extend(code.fixups().iter().map(|(slot, fixup)| (base + slot, fixup.clone())));
         }
@@ -189,7 +189,7 @@ impl Linked {
     }
 
     /// Where each slot was written.
-    pub fn sources(&self) -> &[Option<Source>] {
+    pub fn sources(&self) -> &Sources {
         &self.sources
     }
 
@@ -374,10 +374,10 @@ impl Linked {
 
     /// The slots at which another source line begins. The kernel wants one at each function's start; more of the same line tell
     /// nothing.
-    pub(crate) fn lines(&self) -> Vec<(usize, Option<&Source>)> {
-        let mut lines: Vec<(usize, Option<&Source>)> = Vec::new();
+    pub(crate) fn lines(&self) -> Vec<(usize, Option<SourceRef<'_>>)> {
+        let mut lines: Vec<(usize, Option<SourceRef<'_>>)> = Vec::new();
         for listed in list(&self.insns, &()) {
-            let source = self.sources.get(listed.slot).and_then(Option::as_ref);
+            let source = self.sources.get(listed.slot);
             let is_start = self.funcs.iter().any(|&(start, _)| start == listed.slot);
             if is_start || lines.last().is_none_or(|&(_, last)| last != source) {
                 lines.push((listed.slot, source));
@@ -415,9 +415,9 @@ impl Linked {
 }
 
 /// What `struct bpf_line_info` says of a line: its file, its text, and where it is there.
-pub(crate) fn line(types: &mut Builder, source: Option<&Source>) -> [u32; 3] {
+pub(crate) fn line(types: &mut Builder, source: Option<SourceRef<'_>>) -> [u32; 3] {
     let (file, text, line, column) = match source {
-        Some(Source { file, text, line, column }) => (&**file, &**text, *line, *column),
+        Some(SourceRef { file, text, line, column }) => (file, text, line, column),
         None => ("generated", "", 1, 1),
     };
     [types.string(file), types.string(text), line.min(0x003f_ffff) << 10 | column.min(0x3ff)]

@@ -152,9 +152,8 @@ fn told(program: &Linked, own: &Prog, pin: &Path, target: &Target) -> Result<(),
     let listing = bpftool(Command::new("bpftool").args(["prog", "dump", "xlated", "pinned"]).arg(pin).arg("linum"))?;
     let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
     let first = program.sources().iter().flatten().next();
-    let is_quoted = first.is_some_and(|source| {
-        listing.contains(&*source.text) && listing.contains(&format!("line_num:{} ", source.line))
-    });
+    let is_quoted = first
+        .is_some_and(|source| listing.contains(source.text) && listing.contains(&format!("line_num:{} ", source.line)));
     if is_quoted { Ok(()) } else { Err(Unequal::Differs(format!("bpftool does not show {first:?}: {listing}"))) }
 }
 

@@ -228,8 +228,7 @@ fn own_name(symbol: &str) -> Option<String> {
 
 /// The slot of the function that an instruction calls, or whose address it takes.
 fn target(slot: usize, insn: Insn) -> Option<usize> {
-    let is_function = insn.is_local_call() || insn.is_func_address();
-    is_function.then(|| (slot + 1).checked_add_signed(isize::try_from(insn.imm).ok()?)).flatten()
+    insn.destination(slot).filter(|_| insn.refers_to_function())
 }
 
 /// The source lines: `struct bpf_line_info`, whose strings are in the types.

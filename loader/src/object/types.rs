@@ -1,6 +1,6 @@
 //! What an object says of its types: `.BTF`, and `.BTF.ext` with the functions and lines of each section.
 
-use bpfkit_asm::Source;
+use bpfkit_asm::SourceRef;
 use bpfkit_btf::{Builder, TypeId};
 
 use crate::kind::ProgType;
@@ -108,7 +108,7 @@ impl Types {
         self.lines.push(records(start, lines, LINE_INFO));
     }
 
-    fn line(&mut self, source: Option<&Source>) -> [u32; 3] {
+    fn line(&mut self, source: Option<SourceRef<'_>>) -> [u32; 3] {
         line(&mut self.builder, source)
     }
 

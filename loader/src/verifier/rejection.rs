@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use bpfkit_asm::Source;
+use bpfkit_asm::{Source, SourceRef};
 
 use super::diagnosis::{Diagnosis, named_slot};
 use super::walk::Walk;
@@ -51,7 +51,7 @@ impl Rejection {
             attach: spec.attach.to_string(),
             error,
             slot,
-            source: slot.and_then(|slot| linked.sources().get(slot).cloned().flatten()),
+            source: slot.and_then(|slot| linked.sources().get(slot).map(SourceRef::to_source)),
             listing: around.zip(slot).map_or(String::new(), |(around, slot)| linked.excerpt(around, slot)),
             diagnosis: Diagnosis::of(&walk, linked.insns()),
             words: walk.words.pop().or(title),

@@ -329,7 +329,7 @@ l0: r0 = 0;
         assert_eq!((names, &probe.tail[..]), (vec!["enter", "leave"], &[1, 2, 3][..]));
         assert_eq!((text.name.as_str(), text.funcs[0].0.as_str()), (".text", "text"));
         let code = probe.funcs[1].1.clone().finish().unwrap();
-        assert_eq!(code.sources()[0].as_ref().map(|source| source.line), Some(11));
+        assert_eq!(code.sources().get(0).map(|source| source.line), Some(11));
     }
 
     #[test]

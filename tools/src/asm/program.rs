@@ -25,10 +25,8 @@ fn is_fixed(code: &Code) -> bool {
     let insns = code.insns();
     let filled: BTreeSet<usize> = code.fixups().iter().map(|&(slot, _)| slot).collect();
     let leaves = |slot: usize, insn: &Insn| {
-        let to = |distance: i32| i64::try_from(slot).unwrap_or_default() + 1 + i64::from(distance);
-        let is_inside = |to: i64| usize::try_from(to).is_ok_and(|to| to < insns.len());
-        let is_local = insn.is_local_call() || insn.is_func_address();
-        is_local && !filled.contains(&slot) || insn.jump().is_some_and(|distance| !is_inside(to(distance)))
+        let is_inside = insn.destination(slot).is_some_and(|to| to < insns.len());
+        if insn.refers_to_function() { !filled.contains(&slot) } else { insn.jump().is_some() && !is_inside }
     };
     bpfkit_asm::list(insns, &()).any(|listed| leaves(listed.slot, &listed.insn))
 }

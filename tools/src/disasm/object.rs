@@ -96,9 +96,8 @@ impl Code {
     /// The function of this section that an instruction calls, or takes the address of, by its distance.
     pub fn callee(&self, slot: usize) -> Option<&str> {
         let insn = self.insns.get(slot)?;
-        let is_known = (insn.is_local_call() || insn.is_func_address()) && !self.references.contains_key(&slot);
-        let to = i64::try_from(slot).ok()?.checked_add(1)?.checked_add(insn.imm.into())?;
-        self.at(usize::try_from(to).ok().filter(|_| is_known)?)
+        let is_known = insn.refers_to_function() && !self.references.contains_key(&slot);
+        self.at(insn.destination(slot).filter(|_| is_known)?)
     }
 
     /// Leaves one function, if it has that.
@@ -114,9 +113,8 @@ impl Object {
     pub fn of_bytes(bytes: &[u8], big_endian: bool) -> Self {
         let (insns, tail) = slots(bytes, big_endian);
         let called = insns.iter().enumerate().filter_map(|(slot, insn)| {
-            let to = i64::try_from(slot).ok()?.checked_add(1)?.checked_add(insn.imm.into())?;
-            let to = usize::try_from(to).ok()?;
-            (insn.is_local_call() || insn.is_func_address()).then(|| (to, format!("f{to}")))
+            let to = insn.destination(slot).filter(|_| insn.refers_to_function())?;
+            Some((to, format!("f{to}")))
         });
         let starts = called.filter(|&(slot, _)| slot != 0).collect();
         let mut code = Code { tail: tail.to_vec(), ..Code::default() };

@@ -192,7 +192,7 @@ fn index(rows: &[Row], slot: usize) -> Option<usize> {
 }
 
 fn is_call(row: &Row) -> bool {
-    row.insn.is_local_call() || row.insn.is_func_address()
+    row.insn.refers_to_function()
 }
 
 fn ends_block(row: &Row) -> bool {
@@ -224,7 +224,6 @@ mod tests {
     use bpfkit_asm::{Asm, Insn, Version};
     use bpfkit_loader::{Attach, ProgSpec, Target};
 
-    use super::super::listing::destination;
     use super::super::verifier::Known;
     use super::*;
 
@@ -302,7 +301,7 @@ mod tests {
                     let code = [code, 0x05, 0x15, 0x85, 0x18, 0xb7][usize::from(rest[0] % 6)];
                     let insn = Insn::from_le_bytes([code, regs, near, if near > 127 { 255 } else { 0 }, imm, 0, 0, 0]);
                     let mut row = model.rows[0].clone();
-                    (row.slot, row.insn, row.to) = (slot, insn, destination(slot, insn));
+                    (row.slot, row.insn, row.to) = (slot, insn, insn.destination(slot));
                     row.second = insn.is_wide().then_some(insn);
                     slot += 1 + usize::from(insn.is_wide());
                     row

@@ -1,6 +1,6 @@
 //! A program as rows: an instruction each, with all that is known of it. Every form of output is made from these.
 
-use bpfkit_asm::{Helper, Insn, Source, list};
+use bpfkit_asm::{Helper, Insn, Source, SourceRef, list};
 use bpfkit_loader::{Filled, Linked, MapSpec};
 
 use super::loaded::Loaded;
@@ -107,8 +107,8 @@ impl Listing {
                 second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
                 text: listed.to_string(),
                 labels: labels.map(|(_, label)| label.clone()).collect(),
-                to: destination(slot, listed.insn),
-                source: program.sources().get(slot).cloned().flatten(),
+                to: listed.insn.destination(slot),
+                source: program.sources().get(slot).map(SourceRef::to_source),
                 map: program.maps().get(&slot).cloned(),
                 filled: program.filled().get(&slot).cloned(),
                 helper: listed.insn.helper(),
@@ -175,11 +175,4 @@ pub(super) fn kind_name(name: Option<&str>, number: u32) -> String {
 /// Bytes in hexadecimal, without a space.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The slot to which an instruction at `slot` goes, other than the next.
-pub(super) fn destination(slot: usize, insn: Insn) -> Option<usize> {
-    let calls = insn.is_local_call() || insn.is_func_address();
-    let distance = if calls { Some(insn.imm) } else { insn.jump() }?;
-    (slot + 1).checked_add_signed(isize::try_from(distance).ok()?)
 }

@@ -9,7 +9,7 @@ use bpfkit_loader::{Hidden, LoadedCode, LoadedFunc, LoadedMap, LoadedProg, MapIn
 use serde::Serialize;
 
 use super::holders::Holder;
-use super::listing::{Function, Listing, MapUse, Row, destination, hex, kind_name};
+use super::listing::{Function, Listing, MapUse, Row, hex, kind_name};
 use crate::options::seconds;
 use crate::{Error, Escaped};
 
@@ -216,7 +216,7 @@ impl Listing {
                 second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
                 text: listed.to_string(),
                 labels: Vec::new(),
-                to: destination(slot, listed.insn),
+                to: listed.insn.destination(slot),
                 source: code.line_at(slot).map(|line| line.source.clone()),
                 map: code.map(slot).map(str::to_owned),
                 filled: None,

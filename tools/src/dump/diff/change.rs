@@ -181,7 +181,7 @@ impl Reasons<'_> {
         }
         let mut jump = two.insn;
         (jump.off, jump.imm) = (one.insn.off, one.insn.imm);
-        let is_jump = one.insn.jump().is_some() || one.insn.is_local_call() || one.insn.is_func_address();
+        let is_jump = one.insn.jump().is_some() || one.insn.refers_to_function();
         let is_same_imm = one.insn.jump().is_none() || one.insn.code == Opcode::JA32 || one.insn.imm == two.insn.imm;
         if is_jump
             && jump == one.insn
