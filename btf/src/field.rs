@@ -208,12 +208,15 @@ fn unit(start: u32, count: u32, size: u32) -> (u32, u32) {
     (start / 8, (start % 8 + count).div_ceil(8).next_power_of_two())
 }
 
-/// The name that was probably meant: one that differs in a few letters, else one that has the other in it.
+/// The name that was probably meant: one that differs in a letter of each four or so, else one that is most of the other.
 fn nearest<'a>(name: &str, names: &'a [Cow<'_, str>]) -> Option<&'a str> {
     let known = || names.iter().map(|known| &**known).filter(|known| !known.is_empty());
     let close = known().map(|known| (distance(name, known), known)).min_by_key(|&(distance, _)| distance);
-    let close = close.filter(|&(distance, _)| distance <= name.len().div_ceil(4)).map(|(_, known)| known);
-    close.or_else(|| known().find(|known| known.contains(name) || name.contains(*known)))
+    let close = close.filter(|&(distance, _)| distance <= (name.len() + 1) / 4).map(|(_, known)| known);
+    // Of one or two letters everything has some in it, and half a name is another name.
+    let is_most = |part: &str, whole: &str| part.len() > 2 && part.len() * 2 > whole.len() && whole.contains(part);
+    let parts = || known().filter(|known| is_most(name, known) || is_most(known, name));
+    close.or_else(|| parts().min_by_key(|known| known.len().abs_diff(name.len())))
 }
 
 /// How many letters are to be added, dropped or changed to make one word of the other; two that changed places count once.
@@ -259,4 +262,27 @@ fn steps(mut rest: &str) -> Option<Vec<Step<'_>>> {
         }
     }
     Some(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_near_was_meant() {
+        let names: Vec<Cow<'_, str>> =
+            ["s", "u8", "sk_buff", "sock", "task_struct", "tcp_sock", ""].map(Cow::from).into();
+        let meant = [
+            ("sk_buf", "sk_buff"),
+            ("sok", "sock"),
+            ("task_strcut", "task_struct"),
+            ("struct_task_struct", "task_struct"),
+        ];
+        for (name, near) in meant {
+            assert_eq!(nearest(name, &names), Some(near), "{name}");
+        }
+        for name in ["x", "xy", "u", "", "nosuch", "tsk", "sockets_of_all", "frobnicate"] {
+            assert_eq!(nearest(name, &names), None, "{name}");
+        }
+    }
 }
