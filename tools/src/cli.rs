@@ -133,7 +133,7 @@ impl Cli {
             args.sides = args.view.diff.iter().map(|words| Side::read(words, &line)).collect::<Result<_, _>>()?;
         }
         let options = cli.command.tool().map(Tool::options);
-        if options.is_some_and(|options| options.kernel.is_some() && !options.ebpf) {
+        if options.is_some_and(|options| options.kernel.version.is_some() && !options.ebpf) {
             // Only `dump` can do without --ebpf, so that clap's `requires` would ask for too much there.
             let missing = "--kernel prints programs for another kernel, and so needs --ebpf";
             return Err(Self::command().error(ErrorKind::MissingRequiredArgument, missing));

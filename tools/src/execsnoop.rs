@@ -176,7 +176,7 @@ impl Args {
     fn typed(&self, target: &Target) -> Result<bool, Error> {
         match programs::TYPES.iter().try_for_each(|path| target.field(path).map(drop)) {
             Ok(()) => Ok(true),
-            Err(error) if self.options.btf.is_some() => Err(error.into()),
+            Err(error) if self.options.kernel.btf.is_some() => Err(error.into()),
             Err(error) => {
                 if self.options.verbose {
                     report::say(format_args!("arguments are read at the entry: {}", Chain(&error)));

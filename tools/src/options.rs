@@ -1,6 +1,6 @@
 //! The options that every tool has.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bpfkit_asm::Version;
@@ -20,12 +20,9 @@ pub struct Options {
     /// Print the programs, instruction by instruction, and leave; needs no root
     #[arg(long)]
     pub ebpf: bool,
-    /// Take the kernel's types from this file: BTF, a vmlinux with BTF or DWARF, or an archive that `bpfkit btf archive` made
-    #[arg(long, value_name = "FILE")]
-    pub btf: Option<PathBuf>,
-    /// With --ebpf or dump: print the programs for this kernel, not for the running one; --btf has its types
-    #[arg(long, value_name = "VERSION")]
-    pub kernel: Option<Version>,
+    #[allow(missing_docs)] // clap would show it
+    #[command(flatten)]
+    pub kernel: Kernel,
     /// Stop after this many seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub duration: Option<Duration>,
@@ -35,6 +32,17 @@ pub struct Options {
     /// Say on stderr how the programs were attached and why so
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// Which kernel programs are made for.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Kernel {
+    /// Take the kernel's types from this file: BTF, a vmlinux with BTF or DWARF, or an archive that `bpfkit btf archive` made
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// Show the programs as they are for this kernel, not for the running one; --btf has its types
+    #[arg(id = "kernel", long, value_name = "VERSION")]
+    pub version: Option<Version>,
     /// Behave as if the kernel lacked this feature
     #[arg(long, value_name = "FEATURE", hide = true)]
     pub without: Vec<Feature>,
@@ -52,7 +60,31 @@ impl Options {
     /// # Errors
     /// When the BTF file cannot be read or the running kernel cannot be told.
     pub fn target(&self) -> Result<Target, Error> {
-        target(self.btf.as_deref(), self.kernel, &self.without, Some(ROOTS))
+        self.kernel.target(Some(ROOTS))
+    }
+}
+
+impl Kernel {
+    /// The kernel of this version with the types in the file, or the running one where there is no version. Of DWARF, only what
+    /// `roots` name is read.
+    ///
+    /// # Errors
+    /// As [`Options::target`].
+    pub fn target(&self, roots: Option<&'static [&'static str]>) -> Result<Target, Error> {
+        if let Some(version) = self.version {
+            // Of an archive, the first kernel of this version.
+            let is_wanted = |release: &str| release.parse() == Ok(version);
+            let btf = self.btf.as_ref().map(|file| Btf::open(file, roots, is_wanted)).transpose()?;
+            return Ok(Target::offline(btf.map(|(btf, _)| btf), version));
+        }
+        let mut builder = Target::builder().carried(CARRIED);
+        if let Some(roots) = roots {
+            builder = builder.roots(roots);
+        }
+        if let Some(path) = &self.btf {
+            builder = builder.btf_file(path);
+        }
+        Ok(self.without.iter().fold(builder, |builder, &feature| builder.without(feature)).running()?)
     }
 }
 
@@ -64,33 +96,6 @@ fn pages(text: &str) -> Result<usize, String> {
     } else {
         Err("must be 1, 2, 4, .. or 1048576".to_owned())
     }
-}
-
-/// The kernel of this version with the types in a file, or the running one where there is no version. Of DWARF, only what `roots`
-/// name is read.
-///
-/// # Errors
-/// As [`Options::target`].
-pub fn target(
-    btf: Option<&Path>,
-    kernel: Option<Version>,
-    without: &[Feature],
-    roots: Option<&'static [&'static str]>,
-) -> Result<Target, Error> {
-    if let Some(version) = kernel {
-        // Of an archive, the first kernel of this version.
-        let is_wanted = |release: &str| release.parse() == Ok(version);
-        let btf = btf.map(|file| Btf::open(file, roots, is_wanted)).transpose()?;
-        return Ok(Target::offline(btf.map(|(btf, _)| btf), version));
-    }
-    let mut builder = Target::builder().carried(CARRIED);
-    if let Some(roots) = roots {
-        builder = builder.roots(roots);
-    }
-    if let Some(path) = btf {
-        builder = builder.btf_file(path);
-    }
-    Ok(without.iter().fold(builder, |builder, &feature| builder.without(feature)).running()?)
 }
 
 /// A positive number of seconds, fractions included.

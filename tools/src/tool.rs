@@ -240,11 +240,7 @@ pub fn tell_found(links: &[Link]) {
 ///
 /// # Errors
 /// What the verifier says.
-pub fn load<'a>(
-    programs: impl IntoIterator<Item = &'a ProgSpec>,
-    target: &Target,
-    maps: &Maps,
-) -> Result<Vec<Prog>, Error> {
+fn load(programs: &[ProgSpec], target: &Target, maps: &Maps) -> Result<Vec<Prog>, Error> {
     let mut loaded: Vec<Prog> = Vec::new();
     for spec in programs {
         let onto = spec.attach.onto().and_then(|func| loaded.iter().find(|prog| prog.spec().name == func.program));

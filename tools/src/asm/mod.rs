@@ -16,14 +16,13 @@ mod run;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bpfkit_asm::Version;
-use bpfkit_loader::{Attach, Feature, ProgSpec, Target};
+use bpfkit_loader::{Attach, ProgSpec, Target};
 
 pub use self::document::{Document, MapDef, Section, bytes, quoted, word};
 pub use self::place::directive;
 use crate::cli::Question;
 use crate::dump::{Format, Subject, View};
-use crate::options::{self, seconds};
+use crate::options::{Kernel, seconds};
 use crate::output::Output;
 use crate::{Error, input};
 
@@ -60,15 +59,9 @@ pub struct Args {
     /// With --run: say on stderr how the programs were attached
     #[arg(short, long)]
     pub verbose: bool,
-    /// Take the kernel's types from this file
-    #[arg(long, value_name = "FILE")]
-    pub btf: Option<PathBuf>,
-    /// Assemble for this kernel, not for the running one; --btf has its types
-    #[arg(long, value_name = "VERSION")]
-    pub kernel: Option<Version>,
-    /// Behave as if the kernel lacked this feature
-    #[arg(long, value_name = "FEATURE", hide = true)]
-    pub without: Vec<Feature>,
+    #[allow(missing_docs)] // clap would show it
+    #[command(flatten)]
+    pub kernel: Kernel,
     /// How the listing shows the programs
     #[command(flatten)]
     pub view: View,
@@ -91,7 +84,7 @@ Examples:
 
 impl Args {
     fn target(&self) -> Result<Target, Error> {
-        options::target(self.btf.as_deref(), self.kernel, &self.without, None)
+        self.kernel.target(None)
     }
 
     /// The text, with what the options say of it.

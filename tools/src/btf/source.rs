@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use bpfkit_btf::{Archive, Btf};
 use bpfkit_loader::{Target, release as release_of_running};
 
-use crate::Error;
 use crate::roots::CARRIED;
+use crate::{Error, input};
 
 /// Where the kernel shows its own types, and those of its modules beside them.
 const SYSFS: &str = "/sys/kernel/btf";
@@ -89,11 +89,8 @@ fn running() -> Result<Source, Error> {
 
 /// The types of a file.
 pub(super) fn one(file: &Path, base: Option<&Btf>) -> Result<Btf, Error> {
-    if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        let cannot = |error| Error::Io("cannot read standard input".to_owned(), error);
-        std::io::stdin().lock().read_to_end(&mut bytes).map_err(cannot)?;
-        return Ok(Btf::read(bytes, base)?);
+    if input::is_stdin(file) {
+        return Ok(Btf::read(input::read(file)?, base)?);
     }
     if file.is_dir() {
         return Err(Error::Request(format!("{} is a directory, and one file is wanted", file.display())));

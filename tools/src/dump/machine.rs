@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Subject;
 use super::listing::{Listing, Row, hex};
 use super::x86::{self, X86};
-use crate::{Error, tool};
+use crate::Error;
 
 /// An instruction of the processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,7 +32,13 @@ struct Mark {
 /// What the kernel says; as [`beside`].
 pub fn add(subject: &Subject<'_>, listings: &mut [Listing]) -> Result<(), Error> {
     let maps = subject.make_maps()?;
-    let loaded = tool::load(subject.programs.iter().map(Linked::spec), subject.target, &maps)?;
+    let load = |program: &Linked| {
+        subject.with_base(program, &maps, |base| match base {
+            Some(base) => program.spec().load_onto(subject.target, &maps, base),
+            None => program.clone().load(subject.target, &maps),
+        })
+    };
+    let loaded = subject.programs.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     // By now the list of symbols has the programs' own functions too.
     let symbols = Symbols::read()?;
     for (listing, prog) in listings.iter_mut().zip(&loaded) {

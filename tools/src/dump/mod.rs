@@ -34,7 +34,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use bpfkit_loader::{Linked, LoadedProg, MapSpec, Maps, ProgSpec, Symbols, Target};
+use bpfkit_loader::{Linked, LoadedProg, MapSpec, Maps, Prog, ProgSpec, Symbols, Target};
 
 use self::explain::Place;
 pub use self::holders::Holder;
@@ -181,6 +181,23 @@ impl<'a> Subject<'a> {
         Ok(maps)
     }
 
+    /// The program to whose function one belongs, of all that the tool has, whether it is shown or not.
+    fn base_of(&self, program: &Linked) -> Option<&Linked> {
+        let func = program.spec().attach.onto()?;
+        self.all.iter().find(|other| other.spec().name == func.program)
+    }
+
+    /// Does something with a program and, where it belongs to a function of another program, with that one, loaded for it.
+    fn with_base<T>(
+        &self,
+        program: &Linked,
+        maps: &Maps,
+        act: impl FnOnce(Option<&Prog>) -> Result<T, bpfkit_loader::Error>,
+    ) -> Result<T, bpfkit_loader::Error> {
+        let base = self.base_of(program).map(|base| base.clone().load(self.target, maps)).transpose()?;
+        act(base.as_ref())
+    }
+
     fn names(&self) -> String {
         self.programs.iter().map(|program| program.spec().name.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -192,10 +209,18 @@ impl View {
     /// # Errors
     /// What cannot be shown, or not be printed.
     pub fn show(&self, subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
+        if self.jited {
+            self.takes_more("--jited")?;
+        }
         // What cannot be made leaves the file as it is.
-        let made = self.made(subject)?;
+        if let Some(bytes) = self.made(subject)? {
+            return self.write(true, output, |output| {
+                output.bytes(&bytes)?;
+                output.flush()
+            });
+        }
         let listings = self.listings(subject)?;
-        self.write(made.is_some(), output, |output| self.finish(subject, &listings, made, output))
+        self.write(false, output, |output| self.finish(subject, &listings, output))
     }
 
     /// Prints to the file that was asked for, or to `output`.
@@ -250,6 +275,16 @@ impl View {
         })
     }
 
+    /// Whether the form has a place for what an option adds to the listing.
+    fn takes_more(&self, option: &str) -> Result<(), Error> {
+        match self.format {
+            Format::Text | Format::Json | Format::Dot | Format::Html => Ok(()),
+            Format::C | Format::Raw | Format::Obj => {
+                Err(Error::Request(format!("{option} adds to the listing: it takes --format text, json, dot or html")))
+            }
+        }
+    }
+
     /// Whether rows say what they do. The page has room for it, and can leave it out again.
     fn explains(&self) -> bool {
         self.explain || self.format == Format::Html
@@ -295,17 +330,10 @@ impl View {
         Ok(listings)
     }
 
-    fn finish(
-        &self,
-        subject: &Subject<'_>,
-        listings: &[Listing],
-        made: Option<Vec<u8>>,
-        output: &mut Output,
-    ) -> Result<(), Error> {
-        match (self.format, made) {
-            (_, Some(bytes)) => output.bytes(&bytes)?,
-            (Format::C, _) => c::print(subject, listings, output)?,
-            (Format::Html, _) => {
+    fn finish(&self, subject: &Subject<'_>, listings: &[Listing], output: &mut Output) -> Result<(), Error> {
+        match self.format {
+            Format::C => c::print(subject, listings, output)?,
+            Format::Html => {
                 page::print(&format!("Programs for Linux {}", subject.target.version()), listings, output)?;
             }
             _ => listings.iter().try_for_each(|listing| self.one(listing, output))?,
@@ -346,7 +374,8 @@ impl Question for Args {
         };
         let tool = tool.tool();
         if self.view.verifier {
-            verifier::check(self.view.format, tool.options())?;
+            verifier::check(tool.options())?;
+            self.view.takes_more("--verifier")?;
         }
         let target = tool.options().target()?;
         let mut subject = Subject::of(tool, &target)?;

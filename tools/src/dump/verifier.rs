@@ -1,12 +1,12 @@
 //! What the running kernel's verifier knows at each instruction, beside it; of a program that it refuses, the path on which it did.
 
 use bpfkit_asm::Helper;
+use bpfkit_loader::MapSpec;
 use bpfkit_loader::verifier::{Cell, Diagnosis, Join, Place, State, Step, Verdict, Walk, loads, reads, writes};
-use bpfkit_loader::{MapSpec, Prog};
 use serde::Serialize;
 
+use super::Subject;
 use super::listing::{Listing, Row};
-use super::{Format, Subject};
 use crate::Error;
 use crate::error::Chain;
 use crate::options::Options;
@@ -120,20 +120,15 @@ pub struct Fact {
     pub sometimes: bool,
 }
 
-/// Checks that the verifier can be asked at all, and that there is room for its answer.
+/// Checks that the verifier can be asked at all.
 ///
 /// # Errors
-/// That it is another kernel's, or that the form of the output has no place for it.
-pub fn check(format: Format, options: &Options) -> Result<(), Error> {
-    if let Some(version) = options.kernel {
+/// That it is another kernel's.
+pub fn check(options: &Options) -> Result<(), Error> {
+    if let Some(version) = options.kernel.version {
         return Err(Error::Request(format!(
             "--verifier asks the kernel that runs, and cannot ask that of Linux {version}: leave out --kernel, or run it there"
         )));
-    }
-    if matches!(format, Format::C | Format::Raw | Format::Obj) {
-        return Err(Error::Request(
-            "--verifier adds to the listing: it takes --format text, json, dot or html".to_owned(),
-        ));
     }
     Ok(())
 }
@@ -162,16 +157,10 @@ pub fn ask(subject: &Subject<'_>, full: bool) -> Result<Vec<Listing>, Error> {
     let mut listings = Vec::new();
     let mut errors = Vec::new();
     for program in &subject.programs {
-        let spec = program.spec();
-        let base =
-            spec.attach.onto().and_then(|func| subject.all.iter().find(|other| other.spec().name == func.program));
-        let verdict = match base {
-            Some(base) => base
-                .clone()
-                .load(subject.target, &maps)
-                .and_then(|base: Prog| spec.walk_onto(subject.target, &maps, &base)),
+        let verdict = subject.with_base(program, &maps, |base| match base {
+            Some(base) => program.spec().walk_onto(subject.target, &maps, base),
             None => program.walk(subject.target, &maps),
-        };
+        });
         listings.push(match verdict {
             Ok(verdict) => annotated(&verdict, &subject.maps, full),
             Err(error) => {

@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     Case { name: "dump::bpf_jit_harden_2_and_kptr_restrict_2", run: hardened_and_hidden },
     Case { name: "dump::runs_are_counted", run: counted },
     Case { name: "dump::a_tools_own_programs_and_their_machine_code", run: own },
+    Case { name: "dump::machine_code_of_a_program_that_belongs_to_another", run: belonging },
     Case { name: "dump::the_log_of_a_refused_program_quotes_its_source", run: quoted },
 ];
 
@@ -260,6 +261,21 @@ fn own(ctx: &mut Ctx) -> CaseResult {
         let has_lines = ctx.target()?.has(Feature::ProgBtf);
         ensure!(machine > 0 && (!has_lines || machine * 10 >= rows * 9), "{machine} of {rows} rows: {program}");
     }
+    ensure_eq!(Inventory::now()?.programs, before);
+    Ok(())
+}
+
+/// The program to whose function it belongs is not among those that are shown.
+fn belonging(ctx: &mut Ctx) -> CaseResult {
+    need(&ctx.target()?, &[Feature::Kprobes, Feature::FentryProg])?;
+    let before = Inventory::now()?.programs;
+    let btf = ctx.btf().map(|btf| btf.display().to_string());
+    let types: Vec<&str> = btf.iter().flat_map(|btf| ["--btf", btf.as_str()]).collect();
+    let asked = ["bpf2bpf", "--program", "connect_entry", "--jited"];
+    let programs = json(ctx, &[asked.as_slice(), &types].concat())?;
+    let [program] = programs.as_slice() else { fail!("{programs:?}") };
+    ensure_eq!(program["name"], "connect_entry");
+    ensure!(of(program, "machine").count() > 0, "{program}");
     ensure_eq!(Inventory::now()?.programs, before);
     Ok(())
 }
