@@ -24,7 +24,7 @@ fn read(path: &str) -> Result<Vec<u32>, Error> {
 }
 
 /// `0-3,8`. More CPUs than Linux can have are no list.
-fn parse(text: &str) -> Option<Vec<u32>> {
+pub(crate) fn parse(text: &str) -> Option<Vec<u32>> {
     const MOST: u32 = 1 << 16;
     let mut cpus = Vec::new();
     for range in text.split(',') {

@@ -59,7 +59,7 @@ pub(crate) fn has_any(prefix: &str) -> Result<Option<bool>, Error> {
     begins(BufReader::new(file), prefix).map_err(|error| Error::io(cannot("read"), error))
 }
 
-fn begins(mut list: impl BufRead, prefix: &str) -> std::io::Result<Option<bool>> {
+pub(crate) fn begins(mut list: impl BufRead, prefix: &str) -> std::io::Result<Option<bool>> {
     let mut is_empty = true;
     let mut line = Vec::with_capacity(128);
     while list.read_until(b'\n', &mut line)? != 0 {
@@ -73,7 +73,7 @@ fn begins(mut list: impl BufRead, prefix: &str) -> std::io::Result<Option<bool>>
 }
 
 /// Lines are `ffffffff81000000 T name` and, for modules, a tab and `[module]`.
-fn search(mut list: impl BufRead, name: &str) -> std::io::Result<Symbol> {
+pub(crate) fn search(mut list: impl BufRead, name: &str) -> std::io::Result<Symbol> {
     let mut symbol = Symbol::default();
     let mut line = Vec::with_capacity(128);
     while list.read_until(b'\n', &mut line)? != 0 {
@@ -107,7 +107,7 @@ pub(crate) fn find_by<K: Ord + Copy>(names: &[(K, String)], key: K) -> Option<&s
 
 /// The list as it was at one time, to name addresses by.
 #[derive(Clone, Debug, Default)]
-pub struct Symbols(Vec<u8>);
+pub struct Symbols(pub(crate) Vec<u8>);
 
 impl Symbols {
     /// Reads the list.

@@ -41,12 +41,14 @@ pub(crate) fn version_code() -> Option<u32> {
 }
 
 fn find_version_code() -> Option<u32> {
-    vdso().and_then(|vdso| note(&vdso)).or_else(|| {
-        let release = release()?;
-        let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
-        let (major, minor, patch) = (numbers.next()?, numbers.next()?, numbers.next().unwrap_or_default());
-        Some((major << 16) + (minor << 8) + patch.min(255))
-    })
+    vdso().and_then(|vdso| note(&vdso)).or_else(|| code(&release()?))
+}
+
+/// The version of a release such as `6.12.48-1-amd64`. Each number has a byte; the last one does not go beyond that (4.9.256).
+pub(crate) fn code(release: &str) -> Option<u32> {
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
+    let (major, minor, patch) = (numbers.next()?, numbers.next()?, numbers.next().unwrap_or_default());
+    (major <= 0xff && minor <= 0xff).then(|| major << 16 | minor << 8 | patch.min(0xff))
 }
 
 /// The version, major and minor.
@@ -67,7 +69,7 @@ fn vdso() -> Option<Vec<u8>> {
 }
 
 /// The word of the note `Linux` of type 0. Notes are aligned to 4 bytes; there is a second note `Linux`, of type 256.
-fn note(elf: &[u8]) -> Option<u32> {
+pub(crate) fn note(elf: &[u8]) -> Option<u32> {
     let head = [6_u32, 4, 0].map(u32::to_ne_bytes).concat();
     let wanted = [head.as_slice(), b"Linux\0\0\0"].concat();
     let at = (0..elf.len()).step_by(4).find(|&at| elf[at..].starts_with(&wanted))?;

@@ -18,6 +18,8 @@ mod feature;
 mod filled;
 mod flow;
 mod func;
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 mod inventory;
 mod kallsyms;

@@ -16,7 +16,7 @@ pub(crate) fn lockdown(may_mount: bool) -> Option<String> {
 }
 
 /// `none [integrity] confidentiality` has one word that is chosen.
-fn chosen(modes: &str) -> Option<&str> {
+pub(crate) fn chosen(modes: &str) -> Option<&str> {
     modes.split_once('[')?.1.split_once(']').map(|(mode, _)| mode)
 }
 

@@ -110,7 +110,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Reads lines such as `7f1234560000-7f1234580000 r-xp 00026000 08:01 1234  /usr/lib/libc.so.6 (deleted)`.
-fn parse(pid: u32, maps: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<MappedFile> {
+pub(crate) fn parse(pid: u32, maps: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<MappedFile> {
     let mut files: Vec<MappedFile> = Vec::new();
     for line in maps.split(|&byte| byte == b'\n') {
         // What is before the path has no slash, so that most lines are dismissed by their last word.

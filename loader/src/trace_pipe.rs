@@ -72,7 +72,7 @@ impl AsFd for TracePipe {
 
 /// Takes a line apart: `name-123 [001] d..31 12.345678: bpf_trace_printk: text`. Before Linux 5.9 an address stands in the place
 /// of the word. The name may hold anything, so the line is taken apart from the first CPU in brackets that makes sense of the rest.
-fn parse(line: &str) -> Option<Printed<'_>> {
+pub(crate) fn parse(line: &str) -> Option<Printed<'_>> {
     line.match_indices(" [").find_map(|(at, _)| {
         let (cpu, rest) = line[at + 2..].split_once("] ")?;
         let (head, rest) = rest.split_once(": ")?;

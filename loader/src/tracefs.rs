@@ -126,7 +126,7 @@ fn append(list: &Path, line: &str) -> std::io::Result<File> {
 }
 
 /// The name of one of our probes in a line of kprobe_events: `p:bpfkit/p12_345_0 tcp_close`.
-fn ours(line: &str) -> Option<&str> {
+pub(crate) fn ours(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once(':')?;
     rest.strip_prefix(GROUP)?.strip_prefix('/')?.split_whitespace().next()
 }
@@ -168,7 +168,7 @@ impl Drop for TextProbe {
 }
 
 /// The directory in a table of mounts; its own file system is preferred to the one within debugfs.
-fn find(mounts: &str) -> Option<PathBuf> {
+pub(crate) fn find(mounts: &str) -> Option<PathBuf> {
     let of_kind = |wanted: &str| {
         mounts.lines().find_map(|line| {
             let (before, after) = line.split_once(" - ")?;
@@ -230,7 +230,7 @@ impl Format {
     }
 
     /// Reads lines such as `field:int newstate; offset:20; size:4; signed:1;`, with tabs between their parts.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut fields = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| line.starts_with("field:")) {
             let mut parts = line.split(';').map(str::trim);

@@ -1,9 +1,11 @@
 //! What tests of several crates share.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod browser;
 pub mod cc;
 pub mod forms;
+pub mod hostile;
+pub mod meter;
 pub mod objects;
 pub mod programs;
 pub mod prototypes;

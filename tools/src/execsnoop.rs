@@ -41,6 +41,8 @@ use crate::session::Session;
 use crate::tool::{self, Attached, Tool};
 use crate::{Error, event, report};
 use print::Printer;
+pub(crate) use print::shown;
+pub(crate) use proc::{number, parent};
 use programs::Programs;
 use record::MOST_ARGS;
 

@@ -105,7 +105,7 @@ const IPV6_SADDR: i32 = 8;
 
 impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
-    fn parse(data: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(data: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(data);
         let (tgid, pid) = bytes.halves()?;
         let comm = bytes.comm()?;

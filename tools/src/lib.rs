@@ -15,6 +15,8 @@ pub mod execsnoop;
 pub mod features;
 mod filter;
 mod flow;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gethostlatency;
 pub mod icmpecho;
 mod input;

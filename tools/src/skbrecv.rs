@@ -112,14 +112,14 @@ const PRINTK_SIZE: i32 = 28;
 
 impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
-    fn parse(data: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(data: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(data);
         let dev = escape::comm(bytes.take(IFNAMSIZ)?).to_vec();
         Some(Self { dev, len: bytes.u32()?, proto: u16::from_be_bytes(bytes.array()?) })
     }
 
     /// Reads what a program printed in the form of [`PRINTK`].
-    fn parse_text(text: &str) -> Option<Self> {
+    pub(crate) fn parse_text(text: &str) -> Option<Self> {
         let (dev, rest) = text.strip_prefix("skbrecv ")?.rsplit_once(" len ")?;
         let (len, proto) = rest.split_once(" proto ")?;
         Some(Self { dev: dev.into(), len: len.parse().ok()?, proto: u16::from_str_radix(proto.trim_end(), 16).ok()? })

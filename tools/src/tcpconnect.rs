@@ -169,7 +169,7 @@ impl Ip {
 
 impl Event {
     /// Reads the bytes that a program wrote at [`EVENT`].
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(bytes);
         let (pid, tid) = bytes.halves()?;
         let comm = bytes.comm()?;

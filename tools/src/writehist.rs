@@ -93,22 +93,22 @@ const BPF_NOEXIST: i32 = 1;
 
 /// Whose writes were counted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Who {
+pub(crate) struct Who {
     pid: u32,
     uid: u32,
-    comm: Vec<u8>,
+    pub(crate) comm: Vec<u8>,
 }
 
 /// A key of the map, as the program writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+pub(crate) struct Key {
     slot: usize,
-    who: Who,
+    pub(crate) who: Who,
 }
 
 impl Key {
     /// Reads the bytes that the program wrote at [`KEY`].
-    fn parse(key: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(key: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(key);
         let slot = usize::try_from(bytes.u64()?).ok()?;
         let ((pid, _), (_, uid)) = (bytes.halves()?, bytes.halves()?);

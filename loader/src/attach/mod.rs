@@ -12,7 +12,7 @@ use crate::link::Link;
 use crate::prog::{Attach, Prog, Tasks};
 use crate::target::Target;
 use probe::Place;
-pub(crate) use semaphore::Semaphore;
+pub(crate) use semaphore::{Semaphore, own_memory};
 
 /// Attaches a program to a place of its kind.
 pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) -> Result<Link, Error> {

@@ -72,6 +72,11 @@ impl<'a> Mapping<'a> {
     }
 }
 
+/// Where a place of a file is in memory, if this line of a table of mappings has it where the process may write.
+pub(crate) fn own_memory(line: &str, offset: u64) -> Option<u64> {
+    Mapping::parse(line)?.address(offset)
+}
+
 /// Where a process has a place of a file in memory of its own that it may write.
 fn address(pid: u32, path: &Path, offset: u64) -> Result<Option<u64>, Error> {
     let id = |path: &Path| fs::metadata(path).map(|metadata| FileId::of(&metadata));

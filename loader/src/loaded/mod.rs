@@ -1,5 +1,6 @@
 //! Programs that are on the system, whoever loaded them: found by number, by name, or where they are pinned.
 
+mod answered;
 mod code;
 mod hidden;
 mod info;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use bpfkit_asm::Insn;
 use bpfkit_btf::{Btf, TypeId};
 
+pub(crate) use self::answered::answered;
 pub use self::code::{JitedFunc, LoadedCode, LoadedFunc, LoadedLine};
 pub use self::hidden::{Hidden, Shown};
 pub use self::info::{ProgInfo, Runs};

@@ -1,10 +1,9 @@
 //! The rings of all CPUs as one stream.
 
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::record::{Record, parse};
+use super::merge::Merge;
 use crate::map::{Map, UpdateMode};
 use crate::sys::map::RingMap;
 use crate::sys::perf;
@@ -65,14 +64,6 @@ struct Ring {
     _event: OwnedFd,
 }
 
-/// A sample that was copied out of its ring.
-#[derive(Clone, Debug)]
-struct Pending {
-    time: u64,
-    cpu: u32,
-    data: Range<usize>,
-}
-
 /// How often it is looked whether a CPU came online, and whether programs could not send.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -86,10 +77,8 @@ pub struct PerfBuffer {
     looked: Instant,
     /// Where programs count what they could not send, and how many of each CPU's were told.
     unsent: Option<(Map, Vec<[u64; 2]>)>,
-    /// Samples that are younger than the last fence, and their bytes.
-    pending: Vec<Pending>,
-    bytes: Vec<u8>,
-    scratch: Vec<u8>,
+    /// Samples that are younger than the last fence.
+    merge: Merge,
 }
 
 impl PerfBuffer {
@@ -110,9 +99,7 @@ impl PerfBuffer {
             options,
             looked: Instant::now(),
             unsent: None,
-            pending: Vec::new(),
-            bytes: Vec::new(),
-            scratch: Vec::new(),
+            merge: Merge::default(),
         };
         buffer.renew(&[])?;
         Ok(buffer)
@@ -216,46 +203,15 @@ impl PerfBuffer {
     }
 
     fn read_until(&mut self, fence: u64, on_event: &mut dyn FnMut(Event<'_>)) -> usize {
-        let Self { rings, pending, bytes, scratch, unsent, .. } = self;
-        for ring in rings {
-            let (tail, head) = (ring.memory.tail(), ring.memory.head());
-            if tail == head {
-                continue;
-            }
-            scratch.clear();
-            ring.memory.copy(tail, head, scratch);
-            ring.memory.set_tail(head);
-            let mut rest = &scratch[..];
-            while let Some((record, next)) = parse(rest) {
-                rest = next;
-                match record {
-                    Record::Sample { time, data } => {
-                        let start = bytes.len();
-                        bytes.extend_from_slice(data);
-                        pending.push(Pending { time, cpu: ring.cpu, data: start..bytes.len() });
-                    }
-                    Record::Lost { count } if unsent.is_none() => on_event(Event::Lost { cpu: ring.cpu, count }),
-                    Record::Lost { .. } | Record::Other => {}
+        let Self { rings, merge, unsent, .. } = self;
+        for Ring { cpu, memory, .. } in rings {
+            merge.take(*cpu, memory, &mut |count| {
+                if unsent.is_none() {
+                    on_event(Event::Lost { cpu: *cpu, count });
                 }
-            }
+            });
         }
-        // Each CPU's samples are in order, so that this merges runs.
-        pending.sort_by_key(|sample| sample.time);
-        let ready = pending.partition_point(|sample| sample.time <= fence);
-        for sample in &pending[..ready] {
-            let Pending { time, cpu, data } = sample;
-            on_event(Event::Sample(Sample { cpu: *cpu, time: *time, data: &bytes[data.clone()] }));
-        }
-        pending.drain(..ready);
-        let mut kept = Vec::new();
-        for sample in &mut *pending {
-            let start = kept.len();
-            kept.extend_from_slice(&bytes[sample.data.clone()]);
-            sample.data = start..kept.len();
-        }
-        bytes.clear();
-        bytes.extend_from_slice(&kept);
-        ready
+        merge.hand_over(fence, on_event)
     }
 }
 

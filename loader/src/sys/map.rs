@@ -41,6 +41,23 @@ impl RingMap {
         Ok(Self { memory, page, size })
     }
 
+    /// A ring that no kernel writes to: it holds these bytes, as many as fit, and the reader is at position `from`.
+    pub(crate) fn holding(bytes: &[u8], from: u64, pages: usize) -> io::Result<Self> {
+        let page = page_size();
+        let size = pages.checked_next_power_of_two().and_then(|pages| pages.checked_mul(page));
+        let size = size.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
+        let mut memory = MmapOptions::new().len(size + page).map_anon()?;
+        let bytes = &bytes[..bytes.len().min(size)];
+        let start = usize::try_from(from % (size as u64)).unwrap_or_default();
+        let (first, second) = bytes.split_at(bytes.len().min(size - start));
+        memory[page + start..][..first.len()].copy_from_slice(first);
+        memory[page..][..second.len()].copy_from_slice(second);
+        let ring = Self { memory: MmapRaw::from(memory), page, size };
+        ring.set_tail(from);
+        ring.position(HEAD).store(from.wrapping_add(bytes.len() as u64), Ordering::Release);
+        Ok(ring)
+    }
+
     fn position(&self, at: usize) -> &AtomicU64 {
         // SAFETY: the first page is mapped as long as `self` lives, and the place is aligned, as a page is. The kernel writes
         // it by single stores, which an atomic may share.

@@ -20,6 +20,7 @@ use bpfkit_loader::{Attach, ProgSpec, Target};
 
 pub use self::document::{Document, MapDef, Section, bytes, quoted, word};
 pub use self::place::directive;
+pub(crate) use self::program::bytes as assembled;
 use crate::cli::Question;
 use crate::dump::{Format, Subject, View};
 use crate::options::{Kernel, seconds};

@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use bpfkit_asm::Insn;
 
-use self::object::{Code, Object};
+use self::object::Code;
+pub(crate) use self::object::Object;
 use crate::cli::Question;
 use crate::output::Output;
 use crate::{Error, asm, input};
@@ -73,7 +74,7 @@ fn form(bytes: &[u8]) -> Form {
 }
 
 /// Bytes in hexadecimal as people write them: `b7 00`, `0xb7, 0x00`, `\xb7\x00`.
-fn unhex(text: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn unhex(text: &[u8]) -> Result<Vec<u8>, String> {
     let text = String::from_utf8_lossy(text).replace("0x", " ").replace("\\x", " ");
     let digits = text.split(|c: char| c.is_whitespace() || c == ',').filter(|part| !part.is_empty());
     // A lone digit among others is a byte of its own.
@@ -87,6 +88,21 @@ pub(crate) fn slots(bytes: &[u8], big_endian: bool) -> (Vec<Insn>, &[u8]) {
     let (whole, tail) = bytes.as_chunks();
     let read = if big_endian { Insn::from_be_bytes } else { Insn::from_le_bytes };
     (whole.iter().map(|&slot| read(slot)).collect(), tail)
+}
+
+/// Prints an object with everything that can be said of it.
+pub(crate) fn print_all(object: &Object, output: &mut Output) -> Result<(), Error> {
+    let args = Args {
+        file: PathBuf::new(),
+        from: None,
+        section: None,
+        function: None,
+        bytes: true,
+        slots: true,
+        no_source: false,
+        big_endian: object.big_endian,
+    };
+    print::print(&args, "stdin", object, output)
 }
 
 impl Args {

@@ -127,6 +127,13 @@ fn text(arg: &Arg) -> String {
     format!("{}{more}", Escaped(&arg.bytes))
 }
 
+/// What a record says, in one line, if it is one.
+pub fn shown(record: &[u8], is_image: bool) -> Option<String> {
+    let event = Event::parse(record, is_image)?;
+    let (args, more) = event.arguments(20);
+    Some(format!("{} {} {}", Escaped(&event.comm), event.has_holes(), line(&args, more, true)))
+}
+
 /// All arguments in one line.
 fn line(args: &[Option<&Arg>], more: bool, quote: bool) -> String {
     let shown = args.iter().map(|arg| match arg {

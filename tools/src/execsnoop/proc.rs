@@ -38,12 +38,12 @@ pub fn complete(event: &mut Event, mntns: bool) {
 }
 
 /// `PPid:\t1`
-fn parent(status: &str) -> Option<u32> {
+pub fn parent(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// `mnt:[4026531841]`
-fn number(link: &str) -> Option<u32> {
+pub fn number(link: &str) -> Option<u32> {
     link.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
 }
 

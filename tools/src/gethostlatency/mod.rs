@@ -30,6 +30,7 @@ use bpfkit_loader::{Link, MapSpec, Maps, ProgSpec, Target};
 use self::function::Function;
 use self::probes::Probes;
 use self::rows::Printer;
+pub(crate) use self::rows::shown;
 use crate::error::Chain;
 use crate::event::{Bytes, count_dropped};
 use crate::filter::TaskFilter;

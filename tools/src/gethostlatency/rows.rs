@@ -32,6 +32,21 @@ struct Row<'a> {
     addresses: Vec<String>,
 }
 
+/// What a record says, in one line, if it is one.
+pub fn shown(record: &[u8], all: bool) -> Option<String> {
+    let event = Event::parse(record, all)?;
+    let addresses: Vec<String> = event.answer.iter().flatten().map(Address::to_string).collect();
+    Some(format!("{} {} {}", Escaped(&event.comm), name(&event.host).unwrap_or_default(), addresses.join(" ")))
+}
+
+fn name(host: &Host) -> Option<String> {
+    match host {
+        Host::Name(name) => Some(Escaped(name).to_string()),
+        Host::Address(address) => Some(address.to_string()),
+        Host::Null | Host::Unreadable => None,
+    }
+}
+
 /// Prints events as rows.
 pub struct Printer<'a> {
     args: &'a Args,
@@ -55,11 +70,7 @@ impl<'a> Printer<'a> {
         };
         let latency_ns = sample.time.saturating_sub(event.start);
         let comm = Escaped(&event.comm).to_string();
-        let host = match &event.host {
-            Host::Name(name) => Some(Escaped(name).to_string()),
-            Host::Address(address) => Some(address.to_string()),
-            Host::Null | Host::Unreadable => None,
-        };
+        let host = name(&event.host);
         let Event { pid, tid, function, answer, .. } = event;
         let addresses: Vec<String> = answer.iter().flatten().map(Address::to_string).collect();
         if self.args.options.json {

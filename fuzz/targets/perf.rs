@@ -1,0 +1,3 @@
+#![no_main]
+
+bpfkit_fuzz::target!("perf");

@@ -1,0 +1,76 @@
+//! What reads bytes from outside, each as a plain function of bytes that panics where something is wrong: for the fuzz targets in
+//! `fuzz/`, which call it with what they think of, and for `tests/hostile.rs`, which calls it with real bytes that were damaged.
+
+mod assembler;
+mod btf;
+mod elf;
+mod kernel;
+mod proc;
+pub mod seeds;
+
+use crate::meter;
+
+/// A way in.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// What the fuzz target is called, and the folder of its seeds.
+    pub name: &'static str,
+    run: fn(&[u8]),
+    /// How many bytes of memory may be in use for each byte that comes in.
+    times: u64,
+    /// How many may be in use however little comes in: buffers, tables, what is bounded in itself.
+    besides: u64,
+}
+
+const fn target(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run, times: 10, besides: 256 << 10 }
+}
+
+/// All of them.
+pub const TARGETS: [Target; 13] = [
+    // What is printed is bounded by itself: a type's members by what is in it, flattened.
+    Target { besides: 24 << 20, ..target("btf", btf::btf) },
+    target("elf", elf::elf),
+    target("usdt", elf::usdt),
+    target("dwarf", btf::dwarf),
+    target("perf", kernel::perf),
+    target("tracefs", kernel::tracefs),
+    target("kallsyms", kernel::kallsyms),
+    target("verifier", kernel::verifier),
+    target("info", kernel::info),
+    target("assembler", assembler::assembler),
+    target("disassembler", assembler::disassembler),
+    target("proc", proc::proc),
+    target("hex", assembler::hex),
+];
+
+/// The one of this name.
+///
+/// # Panics
+/// Where there is none.
+pub fn named(name: &str) -> Target {
+    *TARGETS.iter().find(|target| target.name == name).expect("a target of this name")
+}
+
+impl Target {
+    /// Hands bytes in.
+    ///
+    /// # Panics
+    /// Where what comes out breaks a rule, or where it took more memory than it may.
+    pub fn check(&self, bytes: &[u8]) {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let may = self.besides.saturating_add(length.saturating_mul(self.times));
+        let most = meter::most(|| (self.run)(bytes));
+        assert!(most <= may, "{}: {length} bytes take {most} bytes of memory, and may take {may}", self.name);
+    }
+}
+
+/// Bytes as a text; nothing where they are none.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// Whether a terminal takes a text for what it is.
+fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t')
+}
