@@ -238,7 +238,7 @@ impl Format {
             let mut number = |key: &str| parts.next()?.strip_prefix(key)?.strip_prefix(':')?.parse().ok();
             let (offset, size) = (number("offset")?, number("size")?);
             let word = declaration.split(|c: char| c.is_whitespace() || c == '*').rfind(|word| !word.is_empty())?;
-            let name = word.split('[').next()?.to_owned();
+            let name = word.split('[').next().filter(|name| !name.is_empty())?.to_owned();
             fields.push(FormatField { name, offset, size });
         }
         (!fields.is_empty()).then_some(Self { fields, origin: Origin::Tracefs })
@@ -292,7 +292,14 @@ mod tests {
 
     #[test]
     fn garbage_is_no_format_and_does_no_harm() {
-        for text in ["", "field:", "field:int x;", "field:int x;\toffset:-1;\tsize:4;", "field:;\toffset:0;\tsize:1;"] {
+        for text in [
+            "",
+            "field:",
+            "field:int x;",
+            "field:int x;\toffset:-1;\tsize:4;",
+            "field:;\toffset:0;\tsize:1;",
+            "field:[4];\toffset:0;\tsize:4;",
+        ] {
             assert_eq!(Format::parse(text), None, "{text:?}");
         }
         for end in 0..TEXT.len() {

@@ -20,7 +20,13 @@ fn folder(target: &str) -> PathBuf {
 /// Checks with a message that tells the input, which may be long.
 fn check(target: &Target, what: &str, bytes: &[u8]) {
     let caught = std::panic::catch_unwind(|| target.check(bytes));
-    assert!(caught.is_ok(), "{} fails for {what}: {} bytes, {:?}", target.name, bytes.len(), bytes.escape_ascii().to_string());
+    assert!(
+        caught.is_ok(),
+        "{} fails for {what}: {} bytes, {:?}",
+        target.name,
+        bytes.len(),
+        bytes.escape_ascii().to_string()
+    );
 }
 
 #[test]

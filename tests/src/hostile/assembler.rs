@@ -28,6 +28,9 @@ pub(super) fn assembler(bytes: &[u8]) {
 
 /// Instructions are the same after they were a text.
 fn same(insns: &[Insn]) {
+    if insns.is_empty() {
+        return;
+    }
     let again = text(insns);
     let parsed = Asm::parse(&again, "again").unwrap_or_else(|error| panic!("{error}\n{again}"));
     let code = parsed.finish().unwrap_or_else(|error| panic!("{error}\n{again}"));
@@ -45,6 +48,9 @@ fn same(insns: &[Insn]) {
 
 /// Bytes, or an object file, become a text; that of bytes gives the same bytes again.
 pub(super) fn disassembler(bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
     let is_elf = bytes.starts_with(b"\x7fELF");
     let slots = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|slot| Insn::from_le_bytes(*slot)).collect::<Vec<_>>();
     if !is_elf {
@@ -84,9 +90,8 @@ pub(super) fn hex(bytes: &[u8]) {
     if let Ok(read) = bpfkit::fuzzing::unhex(bytes) {
         assert!(read.len() <= bytes.len());
         let spelled: Vec<String> = read.iter().map(|byte| format!("{byte:02x}")).collect();
-        for separator in ["", " ", ", ", "\n"] {
+        for separator in ["", " ", ", ", "\n", " 0x"] {
             assert_eq!(bpfkit::fuzzing::unhex(spelled.join(separator).as_bytes()), Ok(read.clone()));
         }
-        assert_eq!(bpfkit::fuzzing::unhex(format!("0x{}", spelled.join(",0x")).as_bytes()).is_ok(), !read.is_empty());
     }
 }

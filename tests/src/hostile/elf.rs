@@ -29,7 +29,8 @@ const NAMES: [&str; 4] = ["getaddrinfo", "gethostbyname", "first", "main"];
 /// Functions of a library, and its probes, as they are read from a file.
 pub(super) fn elf(bytes: &[u8]) {
     with_file(bytes, |file| {
-        let elf = Elf::open(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("it can be opened").named("it".into());
+        let elf =
+            Elf::open(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("it can be opened").named("it".into());
         let functions = elf.functions(&NAMES);
         for function in functions.iter().flatten() {
             assert!(NAMES.contains(&function.name.as_str()), "{function:?} was not asked for");

@@ -135,7 +135,10 @@ pub(super) fn info(bytes: &[u8]) {
         assert!(!listed.to_string().is_empty());
         let _ = (code.map(listed.slot), code.function(listed.slot), code.line_at(listed.slot));
     }
-    assert!(code.funcs.len() <= bytes.len() && code.funcs.iter().all(|func| !func.name.is_empty() || func.proto.is_some()));
+    assert!(
+        code.funcs.len() <= bytes.len() + 1
+            && code.funcs.iter().all(|func| !func.name.is_empty() || func.proto.is_some())
+    );
     for func in code.jited.iter().flatten() {
         assert!(func.bytes.len() <= bytes.len());
     }

@@ -38,8 +38,10 @@ pub const TARGETS: [Target; 13] = [
     target("kallsyms", kernel::kallsyms),
     target("verifier", kernel::verifier),
     target("info", kernel::info),
-    target("assembler", assembler::assembler),
-    target("disassembler", assembler::disassembler),
+    // A statement of 5 bytes, `exit;`, is kept with its place and its words, and becomes a text again.
+    Target { times: 64, ..target("assembler", assembler::assembler) },
+    // A slot of 8 bytes becomes a line of 80, of which the text is kept as above.
+    Target { times: 256, ..target("disassembler", assembler::disassembler) },
     target("proc", proc::proc),
     target("hex", assembler::hex),
 ];

@@ -121,13 +121,7 @@ fn records() -> Vec<u8> {
     let bpf2bpf = [&who[..], &numbers(&[0]), &[2, 0, 0, 0], &[0; 8], &flow].concat();
     let strings = b"/bin/ls\0ls\0-l\0";
     let length = u32::try_from(strings.len()).expect("short strings");
-    let exec = [
-        &numbers(&[12, 1])[..],
-        comm,
-        &numbers(&[1000, 0, 4, 0, 3, length, 1, 0, 0, 0]),
-        strings,
-    ]
-    .concat();
+    let exec = [&numbers(&[12, 1])[..], comm, &numbers(&[1000, 0, 4, 0, 3, length, 1, 0, 0, 0]), strings].concat();
     let mut lookup = [&who[..8], &[0; 8], comm, &numbers(&[0, 9]), &[1; 8]].concat();
     lookup.extend([2, 0, 1, 0, 0, 0, 0, 0, 127, 0, 0, 1]);
     lookup.resize(lookup.len() + 20, 0);
@@ -181,8 +175,8 @@ fn info() -> Vec<u8> {
     let source = types.string("r6 = r1;");
     let file = types.string("main.rs");
     let mut bytes = 232_u16.to_le_bytes().to_vec();
-    let mut word = |number: u32| bytes.extend(number.to_le_bytes());
-    (word(2), word(7), word(72));
+    let word = |number: u32| bytes.extend(number.to_le_bytes());
+    [2, 7, 72].into_iter().for_each(word);
     bytes.extend([1, 0]);
     bytes.extend(16_u32.to_le_bytes());
     bytes.extend([1, 0, 1, 0]);
@@ -248,7 +242,8 @@ const MAPS: &[u8] = b"55d0c0a00000-55d0c0b00000 r-xp 00012000 08:01 1234        
 7f0000004000-7f0000005000 r-xp 00000000 00:1f 99                         /odd \\012dir/libc.so.6 (deleted)\n\
 7ffc00000000-7ffc00001000 r-xp 00000000 00:00 0                          [vdso]\n";
 
-const LISTS: &[u8] = b"0-1,4,6-7\n0\n6.12.48+deb13-amd64\n5.4.0-150-generic\n4.19.325\nnone [integrity] confidentiality\n";
+const LISTS: &[u8] =
+    b"0-1,4,6-7\n0\n6.12.48+deb13-amd64\n5.4.0-150-generic\n4.19.325\nnone [integrity] confidentiality\n";
 
 const STATUS: &[u8] = b"Name:\tcat\nTgid:\t12\nPid:\t12\nPPid:\t1\nCapEff:\t000001ffffffffff\nmnt:[4026531841]\n";
 

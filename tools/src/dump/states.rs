@@ -4,7 +4,7 @@ use super::listing::Listing;
 use super::text::line;
 use super::verifier::{Because, Fact, Known, Opinion};
 use crate::Error;
-use crate::escape::Escaped;
+use crate::escape::Quoted;
 use crate::output::Output;
 
 /// How many values of a place are told: what a loop counts is different each time.
@@ -21,13 +21,18 @@ pub fn about(opinion: &Opinion) -> Vec<String> {
     if opinion.is_cut {
         lines.push("what it says is too long, and a part of it is missing here".to_owned());
     }
-    lines.extend(opinion.words.iter().map(|words| format!("  {}", Escaped(words.as_bytes()))));
+    lines.extend(opinion.words.iter().map(|words| format!("  {words}")));
     if let Some(reason) = &opinion.reason {
         lines.push(format!("{}: {}", reason.title, reason.reason));
         lines.extend(reason.because.iter().map(|Because { slot, what }| format!("  {slot:>4}: {what}")));
         lines.push(format!("to do: {}", reason.suggestion));
     }
-    lines
+    harmless(lines)
+}
+
+/// A log is the kernel's, and has names in it that programs gave it.
+fn harmless(lines: Vec<String>) -> Vec<String> {
+    lines.into_iter().map(|line| Quoted(&line).to_string()).collect()
 }
 
 /// `58 instructions on 4 paths, 5 states, 120 us, stack of 72 bytes`
@@ -65,7 +70,7 @@ pub fn lines(known: &Known) -> Vec<String> {
             lines.extend(facts.iter().map(|fact| format!("{mark} {}", told(fact))));
         }
     }
-    lines
+    harmless(lines)
 }
 
 /// The same below an instruction of a listing.

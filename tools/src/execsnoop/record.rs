@@ -131,6 +131,9 @@ impl Event {
         let ret = i32::from_ne_bytes(bytes.array()?);
         let holes = bytes.u64()?;
         let (count, used) = (bytes.u32()?, usize::try_from(bytes.u32()?).ok()?);
+        if count > MOST_ARGS + 2 {
+            return None;
+        }
         let end = End::of(bytes.u32()?)?;
         let is_script = match bytes.u32()? {
             0 => Some(false),
