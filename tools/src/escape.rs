@@ -66,7 +66,7 @@ impl fmt::Display for Html<'_> {
 }
 
 /// Letters and digits of any script do no harm; what is left (controls, bidirectional marks, separators, private use) may.
-fn is_harmless(c: char) -> bool {
+pub(crate) fn is_harmless(c: char) -> bool {
     c.is_alphanumeric()
 }
 

@@ -70,3 +70,40 @@ impl Merge {
         ready
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(time: u64, data: [u8; 4]) -> Vec<u8> {
+        [&9_u32.to_ne_bytes()[..], &[0, 0], &24_u16.to_ne_bytes(), &time.to_ne_bytes(), &4_u32.to_ne_bytes(), &data]
+            .concat()
+    }
+
+    #[test]
+    fn samples_of_several_rings_come_in_order_of_time_up_to_the_fence() {
+        let first = [sample(1, *b"aaaa"), sample(5, *b"eeee")].concat();
+        let lost = [&2_u32.to_ne_bytes()[..], &[0, 0], &24_u16.to_ne_bytes(), &[0; 8], &7_u64.to_ne_bytes()].concat();
+        let second = [sample(2, *b"bbbb"), lost, sample(9, *b"iiii")].concat();
+        // The second one goes across the end of its memory.
+        let rings = [RingMap::holding(&first, 0, 1).unwrap(), RingMap::holding(&second, 4080, 1).unwrap()];
+        let (mut merge, mut count) = (Merge::default(), 0);
+        for (cpu, ring) in (0..).zip(&rings) {
+            merge.take(cpu, ring, &mut |lost| count += lost);
+            assert_eq!(ring.tail(), ring.head());
+        }
+        assert_eq!(count, 7);
+        let mut hand_over = |fence| {
+            let mut seen = Vec::new();
+            let ready = merge.hand_over(fence, &mut |event| {
+                let Event::Sample(sample) = event else { panic!("{event:?}") };
+                seen.push((sample.cpu, sample.time, sample.data.to_vec()));
+            });
+            assert_eq!(ready, seen.len());
+            seen
+        };
+        assert_eq!(hand_over(2), [(0, 1, b"aaaa".to_vec()), (1, 2, b"bbbb".to_vec())]);
+        assert_eq!(hand_over(4), []);
+        assert_eq!(hand_over(u64::MAX), [(0, 5, b"eeee".to_vec()), (1, 9, b"iiii".to_vec())]);
+    }
+}

@@ -96,3 +96,77 @@ impl RingMap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(ring: &RingMap) -> Vec<u8> {
+        let mut out = Vec::new();
+        ring.copy(ring.tail(), ring.head(), &mut out);
+        out
+    }
+
+    #[test]
+    fn bytes_come_out_in_order_wherever_they_begin() {
+        let bytes: Vec<u8> = (0..100).collect();
+        for from in [0, 1, 4095, 4096 - 50, 4096 * 7 + 4000, u64::MAX - 30] {
+            let ring = RingMap::holding(&bytes, from, 1).unwrap();
+            assert_eq!((ring.tail(), ring.head()), (from, from.wrapping_add(100)));
+            assert_eq!(read(&ring), bytes, "{from}");
+            ring.set_tail(ring.head());
+            assert!(read(&ring).is_empty());
+        }
+    }
+
+    /// The kernel's positions are believed no further than the ring is long.
+    #[test]
+    fn positions_that_cannot_be_are_no_harm() {
+        let ring = RingMap::holding(&[7; 4096], 0, 1).unwrap();
+        for (tail, head) in [(0, u64::MAX), (u64::MAX, 4), (10, 9), (5, 5 + 4097), (0, 1 << 63)] {
+            let mut out = Vec::new();
+            ring.copy(tail, head, &mut out);
+            assert!(out.len() <= 4096 && out.iter().all(|&byte| byte == 7));
+        }
+    }
+
+    /// A writer beside the reader, as the kernel is one: it writes what is free, and tells by the position how far it came.
+    #[test]
+    fn a_writer_and_a_reader_share_the_memory() {
+        // Miri walks each byte.
+        const RECORDS: u8 = if cfg!(miri) { 12 } else { 40 };
+        const RECORD: usize = 700;
+        let ring = RingMap::holding(&[], 0, 1).unwrap();
+        let size = ring.size as u64;
+        let write = |number: u8, at: u64| {
+            for byte in 0..RECORD as u64 {
+                let place = usize::try_from((at + byte) % size).unwrap();
+                // SAFETY: the place is within the ring's records, and the reader, who has told that it is beyond it, does not look
+                // at it before the position is stored below.
+                unsafe { ring.memory.as_mut_ptr().add(ring.page + place).write(number) };
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut head = 0;
+                for number in 0..RECORDS {
+                    while head + RECORD as u64 - ring.position(TAIL).load(Ordering::Acquire) > size {
+                        std::thread::yield_now();
+                    }
+                    write(number, head);
+                    head += RECORD as u64;
+                    ring.position(HEAD).store(head, Ordering::Release);
+                }
+            });
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
+            while out.len() < RECORD * usize::from(RECORDS) {
+                let head = ring.head();
+                ring.copy(ring.tail(), head, &mut out);
+                ring.set_tail(head);
+                std::thread::yield_now();
+            }
+            (0..RECORDS).for_each(|number| expected.extend([number; RECORD]));
+            assert!(out == expected);
+        });
+    }
+}

@@ -36,13 +36,15 @@ pub const TARGETS: [Target; 13] = [
     target("perf", kernel::perf),
     target("tracefs", kernel::tracefs),
     target("kallsyms", kernel::kallsyms),
-    target("verifier", kernel::verifier),
+    // Each instruction of a log of the second level is kept with all that is known there, and printed with it in words.
+    Target { times: 64, besides: 1 << 20, ..target("verifier", kernel::verifier) },
     target("info", kernel::info),
     // A statement of 5 bytes, `exit;`, is kept with its place and its words, and becomes a text again.
     Target { times: 64, ..target("assembler", assembler::assembler) },
     // A slot of 8 bytes becomes a line of 80, of which the text is kept as above.
     Target { times: 256, ..target("disassembler", assembler::disassembler) },
-    target("proc", proc::proc),
+    // A list may name 65,536 CPUs in eight bytes.
+    Target { besides: 2 << 20, ..target("proc", proc::proc) },
     target("hex", assembler::hex),
 ];
 

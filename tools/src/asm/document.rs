@@ -17,6 +17,7 @@ use bpfkit_asm::{Asm, ParseError};
 use bpfkit_loader::{Attach, MapSpec, MapType};
 
 use super::place;
+use crate::escape;
 
 /// A map with what it holds at first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +197,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// The words of a line with their columns, without its comment. What stands in quotes is one word, with `\xNN`, `\"`, `\\`.
+/// The words of a line with their columns, without its comment. What stands in quotes is one word, with `\u{NN}`, `\n`, `\"`, `\\`.
 fn words(line: &str) -> Result<Vec<(u32, String)>, (u32, String)> {
     let mut words: Vec<(u32, String)> = Vec::new();
     let mut chars = line.chars().zip(1_u32..).peekable();
@@ -214,7 +215,8 @@ fn words(line: &str) -> Result<Vec<(u32, String)>, (u32, String)> {
                     Some('\\') => match chars.next().map(|(c, _)| c) {
                         Some(c @ ('"' | '\\')) => word.push(c),
                         Some('n') => word.push('\n'),
-                        _ => return Err((column, "expected `\\\"`, `\\\\` or `\\n` after a backslash".to_owned())),
+                        Some('u') => word.push(unicode(&mut chars).ok_or((column, WRONG_ESCAPE.to_owned()))?),
+                        _ => return Err((column, WRONG_ESCAPE.to_owned())),
                     },
                     Some(c) => word.push(c),
                     None => return Err((column, "a quote that does not end".to_owned())),
@@ -232,6 +234,15 @@ fn words(line: &str) -> Result<Vec<(u32, String)>, (u32, String)> {
         words.push((column, word));
     }
     Ok(words)
+}
+
+const WRONG_ESCAPE: &str = "expected `\\\"`, `\\\\`, `\\n` or `\\u{NN}` after a backslash";
+
+/// The character of `{1b}`.
+fn unicode(chars: &mut impl Iterator<Item = (char, u32)>) -> Option<char> {
+    chars.next().filter(|&(c, _)| c == '{')?;
+    let digits: String = chars.map(|(c, _)| c).take_while(|&c| c != '}').collect();
+    u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32)
 }
 
 /// `NAME TYPE key N value N max N flags N data HEX`
@@ -289,9 +300,20 @@ pub fn word(name: &str) -> String {
     if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain.to_owned() } else { format!("f{plain}") }
 }
 
-/// A word of a directive, in quotes.
+/// A word of a directive, in quotes. It may come from an object file, so that what a terminal would obey is written by its number.
 pub fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    let mut quoted = "\"".to_owned();
+    for c in text.chars() {
+        match c {
+            '\\' => quoted.push_str("\\\\"),
+            '"' => quoted.push_str("\\\""),
+            '\n' => quoted.push_str("\\n"),
+            ' '..='~' => quoted.push(c),
+            _ if escape::is_harmless(c) => quoted.push(c),
+            _ => quoted.extend(c.escape_unicode()),
+        }
+    }
+    quoted + "\""
 }
 
 #[cfg(test)]
@@ -315,6 +337,18 @@ l0: r0 = 0;
 .section \".text\"
     r0 = 1; exit;
 ";
+
+    #[test]
+    fn what_is_quoted_is_read_as_it_was_and_does_no_harm_to_a_terminal() {
+        for text in ["", "a b", "\\u{1b} \" \\", "\u{1b}[2J\n\r\t\u{7f}", "é\u{202e}\u{fffd}\u{10ffff}"] {
+            let quoted = quoted(text);
+            assert_eq!(words(&quoted).map(|words| words[0].1.clone()), Ok(text.to_owned()), "{quoted}");
+            assert!(quoted.chars().all(|c| matches!(c, ' '..='~' | 'é')), "{quoted:?}");
+        }
+        for wrong in [r#""\u1b""#, r#""\u{}""#, r#""\u{110000}""#, r#""\u{1b""#, r#""\x1b""#] {
+            assert!(words(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_whole_program_is_read() {
