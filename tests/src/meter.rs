@@ -56,9 +56,24 @@ unsafe impl GlobalAlloc for Meter {
 }
 
 /// How many bytes more were in use at a time, at the most, while this ran on this thread; 0 where [`Meter`] is not the allocator.
-pub fn most(run: impl FnOnce()) -> u64 {
-    let before = USED.get();
+/// One may be within another.
+pub fn most<T>(run: impl FnOnce() -> T) -> (T, u64) {
+    let (before, outer) = (USED.get(), MOST.get());
     MOST.set(before);
-    run();
-    MOST.get().saturating_sub(before).unsigned_abs()
+    let result = run();
+    let most = MOST.get();
+    MOST.set(outer.max(most));
+    (result, most.saturating_sub(before).unsigned_abs())
+}
+
+/// Runs something that may have `times` bytes in use for each byte of so many, and a little besides.
+///
+/// # Panics
+/// Where it took more.
+pub fn within<T>(times: usize, bytes: usize, run: impl FnOnce() -> T) -> T {
+    const BESIDES: usize = 256 << 10;
+    let (result, took) = most(run);
+    let may = BESIDES.saturating_add(bytes.saturating_mul(times));
+    assert!(took <= may as u64, "{bytes} bytes take {took} bytes of memory, and may take {may}");
+    result
 }

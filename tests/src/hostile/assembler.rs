@@ -5,12 +5,15 @@ use std::io::Read;
 use bpfkit_asm::{Asm, Insn, list, statements, text};
 
 use super::elf::with_file;
+use crate::meter::within;
 
 /// A text becomes instructions, or mistakes each at its line; the instructions become a text of the same instructions.
 pub(super) fn assembler(bytes: &[u8]) {
     let Some(source) = super::text(bytes) else { return };
     let lines = source.lines().count().max(1);
-    match Asm::parse(source, "text").map(Asm::finish) {
+    // `exit;` is kept with its place and its words.
+    let parsed = within(20, bytes.len(), || Asm::parse(source, "text").map(Asm::finish));
+    match parsed {
         Err(error) => {
             let said = error.to_string();
             let place = said.strip_prefix("text:").and_then(|said| said.split(':').next()).and_then(|n| n.parse().ok());

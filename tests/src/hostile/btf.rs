@@ -1,5 +1,6 @@
 //! Types: of the kernel, of object files, out of DWARF.
 
+use crate::meter::within;
 use bpfkit_btf::{Archive, Btf, BtfExt, Header, Kind, TypeId, cut};
 
 /// The most types of which each is printed by itself.
@@ -11,7 +12,7 @@ pub(super) fn btf(bytes: &[u8]) {
         // It is inflated, so that what it takes has nothing to do with its length.
         return;
     }
-    let Ok(btf) = Btf::parse(bytes.to_vec()) else {
+    let Ok(btf) = within(10, bytes.len(), || Btf::parse(bytes.to_vec())) else {
         let _ = Btf::read(bytes.to_vec(), None);
         return;
     };
@@ -107,7 +108,7 @@ fn shrink(btf: &Btf, names: &[String]) {
 /// DWARF to types, whose output is read again.
 pub(super) fn dwarf(bytes: &[u8]) {
     for roots in [None, Some(&["node", "list.next", "outer"][..])] {
-        if let Ok(btf) = Btf::from_dwarf(bytes, roots) {
+        if let Ok(btf) = within(10, bytes.len(), || Btf::from_dwarf(bytes, roots)) {
             let again = Btf::parse(btf.as_bytes().to_vec()).expect("what is written can be read");
             assert_eq!(again.len(), btf.len());
             for ty in btf.types() {

@@ -64,7 +64,7 @@ impl Target {
     pub fn check(&self, bytes: &[u8]) {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let may = self.besides.saturating_add(length.saturating_mul(self.times));
-        let most = meter::most(|| (self.run)(bytes));
+        let ((), most) = meter::most(|| (self.run)(bytes));
         assert!(most <= may, "{}: {length} bytes take {most} bytes of memory, and may take {may}", self.name);
     }
 }
