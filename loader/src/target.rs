@@ -37,6 +37,8 @@ pub struct Target {
     own_btf: OnceLock<Result<(Btf, BtfSource), String>>,
     /// What was looked for among the types.
     asked: Mutex<BTreeSet<String>>,
+    /// The records of tracepoints that were asked for: each access to one in a program does.
+    formats: Mutex<BTreeMap<(String, String), Format>>,
     tracefs: OnceLock<Result<Tracefs, String>>,
     features: Mutex<HashMap<Feature, (bool, Known)>>,
     helpers: Mutex<HashMap<(ProgType, u32), bool>>,
@@ -126,6 +128,7 @@ impl Target {
             btf: OnceLock::new(),
             own_btf: OnceLock::new(),
             asked: Mutex::default(),
+            formats: Mutex::default(),
             tracefs: OnceLock::new(),
             features: Mutex::default(),
             helpers: Mutex::default(),
@@ -434,8 +437,16 @@ impl Target {
     /// When neither tells.
     pub fn tracepoint(&self, category: &str, name: &str) -> Result<Format, Error> {
         let from_tracefs = if self.is_running {
+            let mut formats = self.formats.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (category.to_owned(), name.to_owned());
+            if let Some(format) = formats.get(&key) {
+                return Ok(format.clone());
+            }
             match self.tracefs().and_then(|tracefs| tracefs.format(category, name)) {
-                Ok(format) => return Ok(format),
+                Ok(format) => {
+                    formats.insert(key, format.clone());
+                    return Ok(format);
+                }
                 Err(error) => Some(error),
             }
         } else {
