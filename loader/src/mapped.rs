@@ -2,8 +2,8 @@
 //! process lives, and even after they were deleted or replaced.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ impl MappedFile {
     /// # Errors
     /// When the kernel does not let this process look.
     pub fn of(pid: u32, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Self>, Error> {
-        let maps = match fs::read(format!("/proc/{pid}/maps")) {
+        let maps = match read_maps(pid) {
             Ok(maps) => maps,
             Err(error) if is_gone(&error) => return Ok(Vec::new()),
             Err(error) => return Err(Error::privileged(format!("cannot read /proc/{pid}/maps"), error)),
@@ -102,6 +102,15 @@ impl std::fmt::Display for MappedFile {
         let deleted = if self.is_deleted { ", deleted" } else { "" };
         write!(f, "{} (process {}{deleted})", self.path.display(), self.pid)
     }
+}
+
+/// The kernel tells no size of this file, and hands out a page at most, so that a buffer which begins small and grows would take
+/// three times as many calls. A first look at all processes is mostly this.
+fn read_maps(pid: u32) -> io::Result<Vec<u8>> {
+    const ROOM: usize = 16 * 1024;
+    let mut maps = Vec::with_capacity(ROOM);
+    File::open(format!("/proc/{pid}/maps"))?.read_to_end(&mut maps)?;
+    Ok(maps)
 }
 
 /// A process that ended while one looked at it.
