@@ -157,6 +157,7 @@ fn regex(text: &str) -> Result<Regex, String> {
 struct Missed {
     successes: u64,
     entries: u64,
+    ends: u64,
 }
 
 impl Args {
@@ -188,8 +189,8 @@ impl Args {
         }
     }
 
-    /// How often the kernel could not run the programs of successes and of entries; how often each, is said with -v. Without the
-    /// note an exec is shown all the same, and without its end something is left.
+    /// How often the kernel could not run the programs of successes, of entries and of ends; how often each, is said with -v.
+    /// Without the note an exec is shown all the same.
     fn missed(&self, attached: &Attached) -> Missed {
         let mut missed = Missed::default();
         for link in &attached.links {
@@ -198,6 +199,7 @@ impl Args {
             match name {
                 "exec" => missed.successes += times,
                 "execve" | "execveat" => missed.entries += times,
+                "execve_r" | "execveat_r" => missed.ends += times,
                 _ => {}
             }
             if self.options.verbose && times != 0 {
@@ -253,9 +255,12 @@ impl Tool for Args {
         report::count(lost, "execs lost: the ring was full");
         report::count(event::count_dropped(&attached.maps)?, "execs not recorded: too many were under way");
         report::count(missed.successes, "execs missed: the kernel could not run a program at that time");
+        if self.fails {
+            report::count(missed.ends, "ends missed: these execs are not shown if they failed");
+        }
         let left = attached.maps.get("execs").map_or(0, |execs| execs.keys().filter(Result::is_ok).count());
-        // What is kept of an exec whose success was missed is left, too.
-        let left = u64::try_from(left).unwrap_or(u64::MAX).saturating_sub(missed.successes);
+        // What is kept of an exec whose end the kernel says was missed is left, too. Older kernels do not say.
+        let left = u64::try_from(left).unwrap_or(u64::MAX).saturating_sub(missed.ends);
         report::count(left, "execs without an end: still under way, or missed there");
         report::count(missed.entries, "entries missed: arguments of theirs, or that they failed, may not be shown");
         Ok(())
