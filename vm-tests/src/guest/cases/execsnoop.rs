@@ -618,10 +618,10 @@ fn burst(ctx: &mut Ctx) -> CaseResult {
 
 /// Detaching takes the kernel a while, in which programs are run as ever: at each moment one by each worker.
 fn leaving(ctx: &mut Ctx) -> CaseResult {
-    const WORKERS: usize = 2;
+    const WORKERS: usize = 3;
     // Others run programs too, where there are others.
     let most = if ctx.is_vm() { WORKERS } else { WORKERS + 8 };
-    let way = Way::new("tracepoint");
+    let way = Way::untyped("tracepoint");
     way.need(ctx)?;
     let mut tool = Tool::start(ctx, "execsnoop", &[&way.options[..], &["-x"]].concat())?;
     let is_over = AtomicBool::new(false);
