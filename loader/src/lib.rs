@@ -14,6 +14,8 @@ mod cpus;
 mod ctx;
 mod elf;
 mod error;
+#[cfg(test)]
+mod faults;
 mod feature;
 mod filled;
 mod flow;

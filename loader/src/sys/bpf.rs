@@ -5,7 +5,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::retry;
+use super::{call, retry};
 
 /// A command's attributes: plain data without padding, as every byte is handed to the kernel.
 ///
@@ -14,6 +14,8 @@ use super::retry;
 unsafe trait Attributes: Copy {
     /// The command's number, `enum bpf_cmd` in include/uapi/linux/bpf.h.
     const COMMAND: libc::c_int;
+    /// What this crate calls it.
+    const NAME: &'static str;
 }
 
 macro_rules! attributes {
@@ -32,6 +34,7 @@ macro_rules! attributes {
         // SAFETY: it is repr(C), the assertions above leave no room for padding, and its fields are integers and arrays of them.
         unsafe impl Attributes for $name {
             const COMMAND: libc::c_int = $command;
+            const NAME: &'static str = stringify!($name);
         }
     )*};
 }
@@ -108,22 +111,9 @@ attributes! {
     EnableStats = 32, 4 bytes { kind: u32, }
 }
 
-/// What answers in the kernel's place: an errno for a command, or nothing to let the call through.
-#[cfg(test)]
-type Fake = Box<dyn FnMut(libc::c_int) -> Option<i32>>;
-
-#[cfg(test)]
-thread_local! {
-    pub(crate) static FAKE: std::cell::RefCell<Option<Fake>> = const { std::cell::RefCell::new(None) };
-}
-
 /// The call itself.
 fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<i32> {
-    retry(|| {
-        #[cfg(test)]
-        if let Some(errno) = FAKE.with_borrow_mut(|fake| fake.as_mut().and_then(|fake| fake(A::COMMAND))) {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
+    let mut once = || {
         // SAFETY: the kernel reads and writes `size` bytes of a structure that is borrowed for the call. The addresses in it
         // were made by the functions below from slices that they borrow until the call has returned.
         let result =
@@ -132,8 +122,8 @@ fn bpf<A: Attributes>(attributes: &mut A) -> io::Result<i32> {
             Ok(value) if value >= 0 => Ok(value),
             _ => Err(io::Error::last_os_error()),
         }
-    })
-    .map_err(missing)
+    };
+    retry(|| call(A::NAME, &mut once)).map_err(missing)
 }
 
 /// A kernel without the call says no more than "Function not implemented".
@@ -416,79 +406,26 @@ pub(crate) fn enable_stats() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake;
     use super::*;
-    use std::os::fd::AsFd;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    #[test]
-    fn a_call_that_is_to_be_repeated_is_repeated_and_not_for_ever() {
-        static CALLS: AtomicU32 = AtomicU32::new(0);
-        for errno in [libc::EINTR, libc::EAGAIN] {
-            CALLS.store(0, Ordering::Relaxed);
-            FAKE.set(Some(Box::new(move |_| {
-                CALLS.fetch_add(1, Ordering::Relaxed);
-                Some(errno)
-            })));
-            let error = btf_load(&[]).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(errno));
-            assert_eq!(CALLS.load(Ordering::Relaxed), 10);
-        }
-        FAKE.set(None);
-    }
-
-    #[test]
-    fn each_command_reports_what_the_kernel_says() {
-        let fd = std::fs::File::open("/dev/null").unwrap();
-        let fd = fd.as_fd();
-        for errno in [libc::ENOMEM, libc::EMFILE, libc::EPERM] {
-            FAKE.set(Some(Box::new(move |_| Some(errno))));
-            let results = [
-                map_create(MapCreate::default(), None).map(drop),
-                info_by_fd(fd, 0, 0).map(drop),
-                prog_by_id(1).map(drop),
-                map_by_id(1).map(drop),
-                btf_by_id(1).map(drop),
-                map_lookup(fd, &[0; 4], &mut [0; 8]),
-                map_update(fd, &[0; 4], &[0; 8], 0),
-                map_delete(fd, &[0; 4]),
-                map_next(fd, None, &mut [0; 4]),
-                prog_load(ProgLoad::default(), ProgInput::default(), &mut []).map(drop),
-                btf_load(&[]).map(drop),
-                prog_test_run(fd, &[0; 14], &[], 1).map(drop),
-                obj_get(c"/none").map(drop),
-                obj_pin(c"/none", fd),
-                prog_ids().map(drop),
-                map_ids().map(drop),
-                link_ids().map(drop),
-                raw_tracepoint_open(fd, None).map(drop),
-                link_create(fd, None, 0).map(drop),
-                link_kprobe(fd, 0, c"x").map(drop),
-                link_uprobe(fd, 0, c"/none", 0).map(drop),
-                map_freeze(fd),
-                map_lookup_batch(fd),
-                enable_stats().map(drop),
-            ];
-            for result in results {
-                assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
-            }
-        }
-        FAKE.set(None);
-    }
 
     #[test]
     fn a_kernel_without_the_call_is_told_by_the_option_that_it_lacks() {
-        FAKE.set(Some(Box::new(|_| Some(libc::ENOSYS))));
         let target = crate::Target::builder().running().unwrap();
-        let map = crate::Maps::new().create(&crate::MapSpec::perf_event_array("events"), &target).map(drop);
         let code = bpfkit_asm::bpf! {
             r0 = 0;
             exit;
         };
         let program =
             crate::ProgSpec::new("none", crate::Attach::Kprobe { symbol: "x".into(), offset: 0 }, code).unwrap();
-        let program = program.load(&target, &crate::Maps::new()).map(drop);
-        FAKE.set(None);
-        for error in [map, program] {
+        let results = fake::with(
+            |_| Some(libc::ENOSYS),
+            || {
+                let map = crate::Maps::new().create(&crate::MapSpec::perf_event_array("events"), &target).map(drop);
+                [map, program.load(&target, &crate::Maps::new()).map(drop)]
+            },
+        );
+        for error in results {
             let said = crate::error::chain(&error.unwrap_err());
             assert!(said.contains("no bpf(2): it was built without CONFIG_BPF_SYSCALL"), "{said}");
         }

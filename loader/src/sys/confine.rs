@@ -3,6 +3,8 @@
 
 use std::io;
 
+use super::{call, done};
+
 /// `_LINUX_CAPABILITY_VERSION_3` of include/uapi/linux/capability.h.
 const VERSION_3: u32 = 0x2008_0522;
 
@@ -24,16 +26,11 @@ struct Data {
 
 const _: () = assert!(size_of::<Header>() == 8 && size_of::<[Data; 2]>() == 24);
 
-/// A call that returns 0 or fails.
-fn done(result: i64) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// The capabilities that the calling thread may use or take up, a bit each.
 pub(crate) fn permitted() -> io::Result<u64> {
     let (mut header, mut data) = (Header { version: VERSION_3, pid: 0 }, [Data::default(); 2]);
     // SAFETY: the kernel reads the one and writes two of the other, all borrowed for the call.
-    done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    call("capget", || done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) }))?;
     Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
 }
 
@@ -45,13 +42,13 @@ pub(crate) fn keep(capabilities: u64) -> io::Result<()> {
         Data { effective: half, permitted: half, inheritable: 0 }
     });
     // SAFETY: the kernel reads the header and two of the other, all borrowed for the call.
-    done(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })
+    call("capset", || done(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }))
 }
 
 /// From now on no program that this thread runs gains anything by being set-user-id or having capabilities.
 pub(crate) fn no_new_privileges() -> io::Result<()> {
     // SAFETY: the call takes numbers.
-    done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())
+    call("PR_SET_NO_NEW_PRIVS", || done(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }))
 }
 
 /// From now on the filter decides which system calls the calling thread may make. Without CAP_SYS_ADMIN this takes
@@ -60,5 +57,6 @@ pub(crate) fn filter_calls(filter: &mut [libc::sock_filter]) -> io::Result<()> {
     let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let program = libc::sock_fprog { len: u16::try_from(filter.len()).map_err(too_long)?, filter: filter.as_mut_ptr() };
     // SAFETY: the kernel copies the program, whose length is that of the slice, within the call.
-    done(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }.into())
+    let set = || unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    call("PR_SET_SECCOMP", || done(set()))
 }

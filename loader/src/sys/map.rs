@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Mmap, MmapOptions, MmapRaw};
 
+use super::call;
 use super::process::page_size;
 
 /// Maps a file of the kernel's, such as its types.
@@ -17,7 +18,7 @@ pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
     let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
     // The kernel takes private mappings only (btf_sysfs_vmlinux_mmap in kernel/bpf/sysfs_btf.c).
     // SAFETY: the kernel never changes its own types, and nobody else can write to or cut a file of sysfs.
-    unsafe { MmapOptions::new().len(length).map_copy_read_only(&file) }
+    call("mmap", || unsafe { MmapOptions::new().len(length).map_copy_read_only(&file) })
 }
 
 /// Where `struct perf_event_mmap_page` of include/uapi/linux/perf_event.h has the kernel's and the reader's position.
@@ -37,7 +38,7 @@ impl RingMap {
     pub(crate) fn new(event: &OwnedFd, pages: usize) -> io::Result<Self> {
         let page = page_size();
         let size = pages.checked_mul(page).ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
-        let memory = MmapOptions::new().len(size + page).map_raw(event)?;
+        let memory = call("mmap", || MmapOptions::new().len(size + page).map_raw(event))?;
         Ok(Self { memory, page, size })
     }
 

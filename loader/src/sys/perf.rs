@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::retry;
+use super::{call, done, retry};
 use crate::prog::Tasks;
 
 /// `struct perf_event_attr` of include/uapi/linux/perf_event.h, as long as it was in Linux 4.1 (PERF_ATTR_SIZE_VER5).
@@ -56,7 +56,7 @@ fn open(attributes: Attributes, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd> {
         Tasks::Process(pid) => (libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?, -1),
     };
     let attributes = Attributes { size: SIZE, ..attributes };
-    let fd = retry(|| {
+    let once = || {
         // SAFETY: the kernel reads a structure that is borrowed for the call. Addresses in it are of strings that the callers
         // borrow until the call has returned.
         let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, -1, FD_CLOEXEC) };
@@ -64,7 +64,8 @@ fn open(attributes: Attributes, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd> {
             Ok(fd) if fd >= 0 => Ok(fd),
             _ => Err(io::Error::last_os_error()),
         }
-    })?;
+    };
+    let fd = retry(|| call("perf_event_open", once))?;
     // SAFETY: the kernel has just opened it, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -117,13 +118,11 @@ pub(crate) fn cpu_clock(cpu: u32, hertz: u64) -> io::Result<OwnedFd> {
 /// Lets a program run at each event.
 pub(crate) fn set_bpf(event: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the request takes a number.
-    let result = unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_BPF, prog.as_raw_fd()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    call("PERF_EVENT_IOC_SET_BPF", || done(unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_BPF, prog.as_raw_fd()) }))
 }
 
 /// Begins.
 pub(crate) fn enable(event: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the request takes a number.
-    let result = unsafe { libc::ioctl(event.as_raw_fd(), IOC_ENABLE, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    call("PERF_EVENT_IOC_ENABLE", || done(unsafe { libc::ioctl(event.as_raw_fd(), IOC_ENABLE, 0) }))
 }

@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::{call, done};
+
 /// A clock in nanoseconds.
 fn clock(id: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -119,10 +121,11 @@ pub(crate) struct Epoll(OwnedFd);
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: the call takes and returns numbers.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let create = || unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        let fd = call("epoll_create1", || match create() {
+            fd if fd >= 0 => Ok(fd),
+            _ => Err(io::Error::last_os_error()),
+        })?;
         // SAFETY: the kernel has just opened it, so nobody else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
@@ -131,9 +134,9 @@ impl Epoll {
     pub(crate) fn add(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 0 };
         // SAFETY: the kernel reads a structure that is borrowed for the call.
-        let result =
-            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let mut add =
+            || unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
+        call("epoll_ctl", || done(add()))
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
