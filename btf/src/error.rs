@@ -49,6 +49,10 @@ pub enum Error {
     NoBase,
     /// The ELF file has no `.BTF` section.
     NoSection,
+    /// A file is larger than types are.
+    TooLarge,
+    /// A section of an ELF file claims so many bytes, more than types have.
+    SectionTooLarge(u64),
     /// An archive of types cannot be read or written; the text tells why.
     Archive(&'static str),
     /// An archive has so many kernels, and none that was asked for.
@@ -111,6 +115,10 @@ impl fmt::Display for Error {
             Self::NoType(name) => write!(f, "BTF has no type `{name}`"),
             Self::Path { path, why } => write!(f, "no field `{path}`: {why}"),
             Self::NoBase => f.write_str("the types come after others, as a module's do, and need those as their base"),
+            Self::TooLarge => f.write_str("it is larger than types are"),
+            Self::SectionTooLarge(size) => {
+                write!(f, "the ELF file has a .BTF section of {size} bytes, more than types have")
+            }
             Self::NoSection => f.write_str("the ELF file has no .BTF section"),
             Self::Archive(why) => write!(f, "not an archive of types: {why}"),
             Self::NoRelease(count) => write!(f, "none of the {count} releases in the archive is this one"),

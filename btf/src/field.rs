@@ -215,7 +215,12 @@ fn nearest<'a>(name: &str, names: &'a [Cow<'_, str>]) -> Option<&'a str> {
     let close = close.filter(|&(distance, _)| distance <= (name.len() + 1) / 4).map(|(_, known)| known);
     // Of one or two letters everything has some in it, and half a name is another name.
     let is_most = |part: &str, whole: &str| part.len() > 2 && part.len() * 2 > whole.len() && whole.contains(part);
-    let parts = || known().filter(|known| is_most(name, known) || is_most(known, name));
+    // `num` of `skc_num`: a prefix that all members of a structure have is easily forgotten.
+    let is_prefixed = |known: &str| {
+        known.len() <= name.len() + 4 && known.strip_suffix(name).is_some_and(|prefix| prefix.ends_with('_'))
+    };
+    let is_part = |known: &str| is_most(name, known) || is_most(known, name) || name.len() > 2 && is_prefixed(known);
+    let parts = || known().filter(|known| is_part(known));
     close.or_else(|| parts().min_by_key(|known| known.len().abs_diff(name.len())))
 }
 
@@ -275,6 +280,7 @@ mod tests {
         let meant = [
             ("sk_buf", "sk_buff"),
             ("sok", "sock"),
+            ("buff", "sk_buff"),
             ("task_strcut", "task_struct"),
             ("struct_task_struct", "task_struct"),
         ];

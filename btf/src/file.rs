@@ -1,7 +1,8 @@
 //! Types out of files.
 
-use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::fs::{File, FileType};
+use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use object::{Object, ObjectSection, ReadCache, ReadRef};
@@ -21,6 +22,22 @@ pub enum Form {
     Archive,
 }
 
+impl Archive {
+    /// Reads a file, if it is an archive.
+    ///
+    /// # Errors
+    /// As [`Archive::parse`], and when the file cannot be read; the path is in the error.
+    pub fn open(path: impl AsRef<Path>) -> Result<Option<Self>, Error> {
+        let path = path.as_ref();
+        let (start, file) = open(path)?;
+        if !Self::begins(&start) {
+            return Ok(None);
+        }
+        let archive = Self::parse(&whole(path, start, file)?);
+        archive.map(Some).map_err(|error| Error::File(path.to_owned(), Box::new(error)))
+    }
+}
+
 impl Btf {
     /// Reads a file of any form: BTF, an archive, of which the kernel is taken whose release is wanted, or an ELF file, which
     /// may have a `.BTF` section, or else debugging information, of which only what `roots` name is read.
@@ -33,12 +50,7 @@ impl Btf {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<(Self, Form), Error> {
         let path = path.as_ref();
-        let (start, mut file) = open(path)?;
-        let mut read = || {
-            let mut bytes = start.clone();
-            file.read_to_end(&mut bytes).map_err(|error| Error::Io(path.to_owned(), error))?;
-            Ok(bytes)
-        };
+        let (start, file) = open(path)?;
         let opened = if start == ELF {
             let cache = ReadCache::new(Input::File(file));
             match from_section(&cache) {
@@ -49,9 +61,10 @@ impl Btf {
                 },
             }
         } else if Archive::begins(&start) {
-            Archive::parse(&read()?).and_then(|archive| Ok((archive.find(is_wanted)?, Form::Archive)))
+            let archive = Archive::parse(&whole(path, start, file)?);
+            archive.and_then(|archive| Ok((archive.find(is_wanted)?, Form::Archive)))
         } else {
-            Self::parse(read()?).map(|btf| (btf, Form::Btf))
+            Self::parse(whole(path, start, file)?).map(|btf| (btf, Form::Btf))
         };
         opened.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
     }
@@ -63,12 +76,11 @@ impl Btf {
     /// As [`Btf::from_file`].
     pub fn open_split(path: impl AsRef<Path>, base: &Self) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (mut start, mut file) = open(path)?;
+        let (start, file) = open(path)?;
         let btf = if start == ELF {
             section_on(&ReadCache::new(Input::File(file)), Some(base))
         } else {
-            file.read_to_end(&mut start).map_err(|error| Error::Io(path.to_owned(), error))?;
-            Self::parse_split(start, base)
+            Self::parse_split(whole(path, start, file)?, base)
         };
         btf.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
     }
@@ -105,12 +117,11 @@ impl Btf {
     /// As [`Btf::parse`] and [`Btf::from_elf`]; the path is in the error.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (mut start, mut file) = open(path)?;
+        let (start, file) = open(path)?;
         let btf = if start == ELF {
             from_section(&ReadCache::new(Input::File(file)))
         } else {
-            file.read_to_end(&mut start).map_err(|error| Error::Io(path.to_owned(), error))?;
-            Self::parse(start)
+            Self::parse(whole(path, start, file)?)
         };
         btf.map_err(|error| Error::File(path.to_owned(), Box::new(error)))
     }
@@ -160,15 +171,47 @@ impl Seek for Input {
     }
 }
 
+/// The most bytes of types that are read, some twenty times those of a kernel.
+const MOST: u64 = 256 << 20;
+
+/// Opens a file to be read, if it is a regular one: opening a pipe would wait for its writer, and a device need not end.
+///
+/// # Errors
+/// A path where nothing is that may be read, or where something else is.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let check = |kind: FileType| match kind {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err(io::Error::new(ErrorKind::IsADirectory, "it is a directory")),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),
+    };
+    // To open some devices is to do something with them.
+    check(path.metadata()?.file_type())?;
+    // What is there may have been exchanged since: nothing is waited for, and what was opened is looked at again.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
 /// A file, and its first bytes, as many as tell what it is.
 fn open(path: &Path) -> Result<(Vec<u8>, File), Error> {
     let open = || {
-        let file = File::open(path)?;
+        let file = open_regular(path)?;
         let mut start = Vec::new();
         (&file).take(4).read_to_end(&mut start)?;
         Ok((start, file))
     };
     open().map_err(|error| Error::Io(path.to_owned(), error))
+}
+
+/// All of a file that begins so. One that is longer than any with types is refused, whether it says so or grows meanwhile.
+fn whole(path: &Path, mut start: Vec<u8>, file: File) -> Result<Vec<u8>, Error> {
+    let cannot = |error| Error::Io(path.to_owned(), error);
+    let large = || Error::File(path.to_owned(), Box::new(Error::TooLarge));
+    if file.metadata().map_err(cannot)?.len() >= MOST {
+        return Err(large());
+    }
+    let read = file.take(MOST).read_to_end(&mut start).map_err(cannot)?;
+    if u64::try_from(read).is_ok_and(|read| read < MOST) { Ok(start) } else { Err(large()) }
 }
 
 fn from_section<'d, R: ReadRef<'d>>(data: R) -> Result<Btf, Error> {
@@ -178,7 +221,10 @@ fn from_section<'d, R: ReadRef<'d>>(data: R) -> Result<Btf, Error> {
 /// The `.BTF` section, on the base that the file brings along, or else on the one that is given.
 fn section_on<'d, R: ReadRef<'d>>(data: R, base: Option<&Btf>) -> Result<Btf, Error> {
     let file = object::File::parse(data).map_err(Error::Elf)?;
-    let bytes = |section: object::Section<'d, '_, R>| Ok(section.data().map_err(Error::Elf)?.to_vec());
+    let bytes = |section: object::Section<'d, '_, R>| match section.size() {
+        0..MOST => Ok(section.data().map_err(Error::Elf)?.to_vec()),
+        size => Err(Error::SectionTooLarge(size)),
+    };
     let types = bytes(file.section_by_name(".BTF").ok_or(Error::NoSection)?)?;
     let own = file.section_by_name(".BTF.base").map(|section| Btf::parse(bytes(section)?)).transpose()?;
     match own.as_ref().or(base) {

@@ -41,7 +41,7 @@ pub use cut::cut;
 pub use error::Error;
 pub use ext::{BtfExt, FuncInfo, LineInfo};
 pub use field::{BitField, Field};
-pub use file::Form;
+pub use file::{Form, open_regular};
 pub use flat::FlatMember;
 pub use types::{Kind, Member, Param, Type, TypeId};
 pub use write::Builder;

@@ -5,7 +5,10 @@ use std::fmt;
 use std::io;
 
 use crate::Error;
+use crate::attach::may_probe_files;
 use crate::map::Map;
+use crate::mapped::may_open_mapped;
+use crate::probe::may_load;
 use crate::ring::PerfBuffer;
 use crate::sys::{confine, process};
 
@@ -17,7 +20,7 @@ impl Capabilities {
     /// None.
     pub const NONE: Self = Self(0);
     /// What it takes to find processes and what they have mapped, and to attach to that: CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE,
-    /// CAP_SYS_ADMIN (before Linux 5.8 and 5.9 nothing less would do), CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE.
+    /// CAP_SYS_ADMIN (which not all kernels want: see [`to_attaching`]), CAP_PERFMON, CAP_BPF, CAP_CHECKPOINT_RESTORE.
     pub const ATTACH: Self = Self(1 << 2 | 1 << 19 | 1 << 21 | 1 << 38 | 1 << 39 | 1 << 40);
     /// CAP_SYS_PTRACE: what other users' processes have in /proc beside what everybody may see, such as their namespaces.
     pub const PROC: Self = Self(1 << 19);
@@ -103,15 +106,34 @@ pub fn to(capabilities: Capabilities) -> io::Result<Capabilities> {
     Ok(left)
 }
 
-/// Whether these capabilities are enough to read. They are a thread's own, so that another one can try.
+/// Leaves the calling thread what it takes to find files that processes have mapped, and to attach to them:
+/// [`Capabilities::ATTACH`], without CAP_SYS_ADMIN where the kernel does without. That is asked by trying: Linux 5.9 to 6.15 did,
+/// until their stable releases of July 2025 took a uprobe to be what CAP_PERFMON is too little for, since one in the middle of an
+/// instruction destroys a process.
+///
+/// # Errors
+/// As [`to_reading`].
+pub fn to_attaching() -> io::Result<Capabilities> {
+    let less = Capabilities(Capabilities::ATTACH.0 & !Capabilities::SYS_ADMIN.0);
+    let is_enough = with(less, || may_load().is_some() && may_probe_files() && may_open_mapped());
+    to(if is_enough { less } else { Capabilities::ATTACH })
+}
+
+/// Whether something can be done with these capabilities, of those that there are. They are a thread's own, so that another
+/// one can try.
+fn with(capabilities: Capabilities, attempt: impl FnOnce() -> bool + Send) -> bool {
+    let attempt = || {
+        let left = confine::permitted().and_then(|permitted| confine::keep(permitted & capabilities.0));
+        left.is_ok() && attempt()
+    };
+    std::thread::scope(|scope| scope.spawn(attempt).join()).unwrap_or(false)
+}
+
+/// Whether these capabilities are enough to read.
 fn is_enough(capabilities: Capabilities, map: Option<&Map>, rings: Option<&PerfBuffer>) -> bool {
     let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EPERM);
     let reads = |map: &Map| !matches!(map.keys().next(), Some(Err(Error::Io { source, .. })) if refused(&source));
-    let attempt = || {
-        let left = confine::permitted().and_then(|permitted| confine::keep(permitted & capabilities.0));
-        left.is_ok() && map.is_none_or(reads) && rings.is_none_or(PerfBuffer::may_renew)
-    };
-    std::thread::scope(|scope| scope.spawn(attempt).join()).unwrap_or(false)
+    with(capabilities, || map.is_none_or(reads) && rings.is_none_or(PerfBuffer::may_renew))
 }
 
 /// What a seccomp filter finds in its context, `struct seccomp_data`.
@@ -277,6 +299,14 @@ mod tests {
         assert_eq!(kept.0.expect("less").0, before & Capabilities::ATTACH.0);
         assert_eq!(kept.1.expect("everybody may ask"), before & Capabilities::ATTACH.0);
         assert_eq!(confine::permitted().expect("everybody may ask"), before, "another thread's are its own");
+    }
+
+    #[test]
+    fn whoever_may_do_nothing_may_not_attach_either() {
+        let tried = with(Capabilities::NONE, || may_load().is_some() || may_probe_files() || may_open_mapped());
+        assert!(!tried, "without a capability");
+        let kept = in_a_thread(to_attaching).expect("everybody may give up what he has");
+        assert_eq!(kept.0 & !Capabilities::ATTACH.0, 0);
     }
 
     #[test]

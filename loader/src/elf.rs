@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use bpfkit_btf::open_regular;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 use object::read::{ReadCache, ReadRef, StringTable};
@@ -91,13 +92,10 @@ impl Elf {
         let path = path.as_ref();
         let name = path.display().to_string();
         let cannot = |error| Error::privileged(format!("cannot open {name}"), error);
-        // Opening a pipe would wait for its writer.
-        let kind = fs::metadata(path).map_err(cannot)?;
-        if !kind.is_file() {
-            let why = if kind.is_dir() { "it is a directory" } else { "it is no regular file" };
-            return Err(Error::NotElf { path: name, why: why.to_owned() });
-        }
-        let file = File::open(path).map_err(cannot)?;
+        let file = open_regular(path).map_err(|error| match error.raw_os_error() {
+            Some(_) => cannot(error),
+            None => Error::NotElf { path: name.clone(), why: error.to_string() },
+        })?;
         let id = FileId::of(&file.metadata().map_err(cannot)?);
         Ok(Self { file, id, name })
     }

@@ -38,6 +38,12 @@ pub fn processes() -> Result<Vec<u32>, Error> {
     fs::read_dir("/proc").map_err(cannot)?.filter_map(|entry| pid(entry).transpose()).collect()
 }
 
+/// Whether this thread may open files by the kernel's links to what is mapped: CAP_CHECKPOINT_RESTORE (Linux 5.9) or CAP_SYS_ADMIN.
+pub(crate) fn may_open_mapped() -> bool {
+    let mut links = fs::read_dir("/proc/self/map_files").into_iter().flatten().flatten();
+    links.next().is_some_and(|link| fs::metadata(link.path()).is_ok())
+}
+
 impl MappedFile {
     /// The files of which a process runs a part, and whose name (the last part of the path) is `wanted`: each once. A process that
     /// has ended has none.

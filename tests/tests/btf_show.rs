@@ -1,6 +1,7 @@
 //! `bpfkit btf dump`, `type`, `field`, `func`, `diff` and `stats`, from the command line to what is printed.
 
 use std::path::Path;
+use std::process::Command;
 
 use bpfkit::Chain;
 use bpfkit_btf::{Btf, Builder, Header, TypeId, cut};
@@ -203,7 +204,15 @@ fn what_cannot_be_shown_is_told() {
     let whole = std::fs::read(btf("6.12")).unwrap();
     let mut unknown = std::fs::read(btf("shapes")).unwrap();
     unknown[24 + 7] = 99;
+    let pipe = directory.path().join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let huge = file("huge", &whole);
+    std::fs::File::options().write(true).open(&huge).unwrap().set_len(1 << 40).unwrap();
     for (path, part) in [
+        // Neither is waited for, nor read without an end.
+        (pipe, "it is no regular file"),
+        ("/dev/zero".to_owned(), "it is no regular file"),
+        (huge, "it is larger than types are"),
         (file("empty", b""), "truncated BTF: the header"),
         (file("half", &whole[..whole.len() / 2]), "truncated BTF"),
         (file("text", b"no types in here"), "not BTF"),

@@ -80,6 +80,14 @@ fn bytes_are_of_one_program() {
 }
 
 #[test]
+fn forms_that_are_no_listing_take_no_machine_code() {
+    for form in ["raw", "obj", "c"] {
+        let error = dumped(&format!("writehist --jited --format {form}")).unwrap_err().to_string();
+        assert_eq!(error, "--jited adds to the listing: it takes --format text, json, dot or html");
+    }
+}
+
+#[test]
 fn what_is_no_text_does_not_go_to_a_terminal() {
     let flags = format!("--kernel 6.12 --btf {}", fixture("btf/6.12.btf").display());
     let to_terminal = |form: &str| {

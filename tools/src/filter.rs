@@ -1,6 +1,8 @@
 //! Which tasks are traced. Filters are compiled into the programs: what is not asked for costs no instruction, and what is
 //! filtered out never reaches user space.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bpfkit_asm::{Asm, Label, bpf};
@@ -150,7 +152,8 @@ impl TaskFilter {
         }
         if let Some(path) = &self.cgroup {
             let cannot = |error| Error::Io(format!("cannot open the cgroup {}", path.display()), error);
-            let directory = std::fs::File::open(path).map_err(cannot)?;
+            // Nothing else is opened: a pipe would wait for its writer.
+            let directory = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(path).map_err(cannot)?;
             if !path.join("cgroup.procs").is_file() {
                 return Err(Error::Request(format!("{} is not a cgroup v2 directory", path.display())));
             }

@@ -6,6 +6,7 @@ pub mod bpf2bpf;
 pub mod btf;
 pub mod cli;
 mod columns;
+mod create;
 pub mod disasm;
 pub mod dump;
 mod error;

@@ -126,6 +126,13 @@ pub(super) fn user(prog: Prog, target: &Target, at: &Attach, tasks: Tasks, place
     linked(prog, at, event, tried)
 }
 
+/// Whether this thread may attach to places in files through the PMU. The kernel looks at the path after that: at `/` there is no
+/// code.
+pub(crate) fn may_probe_files() -> bool {
+    let refused = |error: std::io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    pmu("uprobe").is_ok_and(|(kind, _)| !perf::probe(kind, 0, c"/", 0, Tasks::All).is_err_and(refused))
+}
+
 /// Where `config` has the offset of a semaphore, which is of 32 bits: `config:32-63`.
 fn semaphore_config(offset: u64) -> Result<u64, Error> {
     let path = "/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset";

@@ -1,11 +1,13 @@
 //! Files of types: BTF out of DWARF, types cut down to what is needed, archives of several kernels.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bpfkit_btf::{Archive, Btf, build_id, cut};
 
 use super::source::named_files;
+use crate::create::create;
 use crate::roots::ROOTS;
 use crate::{Error, report};
 
@@ -64,7 +66,8 @@ fn chosen(file: &Path, roots: &[&str]) -> Result<(Btf, Option<String>), Error> {
 
 /// Writes a file, and says what it has.
 fn told(path: &Path, bytes: &[u8], what: &str) -> Result<(), Error> {
-    std::fs::write(path, bytes).map_err(|error| Error::Io(format!("cannot write {}", path.display()), error))?;
+    let written = create(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| Error::Io(format!("cannot write {}", path.display()), error))?;
     report::say(format_args!("{}: {what}, {} bytes", path.display(), bytes.len()));
     Ok(())
 }

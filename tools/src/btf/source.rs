@@ -1,6 +1,5 @@
 //! Where types come from: the running kernel, files, what a pipe brings, directories and archives of several kernels.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bpfkit_btf::{Archive, Btf};
@@ -62,7 +61,7 @@ impl Inputs {
         }
         let mut sources = Vec::new();
         for (name, file) in named_files(&self.files)? {
-            match archive(&file)? {
+            match Archive::open(&file)? {
                 Some(archive) => {
                     let releases: Vec<String> = archive.releases().map(str::to_owned).collect();
                     for release in releases {
@@ -95,7 +94,7 @@ pub(super) fn one(file: &Path, base: Option<&Btf>) -> Result<Btf, Error> {
     if file.is_dir() {
         return Err(Error::Request(format!("{} is a directory, and one file is wanted", file.display())));
     }
-    if let Some(archive) = archive(file)? {
+    if let Some(archive) = Archive::open(file)? {
         let releases: Vec<&str> = archive.releases().collect();
         let [release] = releases.as_slice() else {
             let text = format!("{} has the types of {} kernels, and one is wanted", file.display(), releases.len());
@@ -109,19 +108,6 @@ pub(super) fn one(file: &Path, base: Option<&Btf>) -> Result<Btf, Error> {
         None if is_module => Ok(Btf::open_split(file, &Btf::from_file(Path::new(SYSFS).join("vmlinux"))?)?),
         None => Ok(Btf::open(file, None, |_| false)?.0),
     }
-}
-
-/// An archive, if the file is one.
-fn archive(file: &Path) -> Result<Option<Archive>, Error> {
-    let cannot = |error| Error::Io(format!("cannot read {}", file.display()), error);
-    let mut start = Vec::new();
-    let mut opened = std::fs::File::open(file).map_err(cannot)?;
-    opened.by_ref().take(4).read_to_end(&mut start).map_err(cannot)?;
-    if !Archive::begins(&start) {
-        return Ok(None);
-    }
-    opened.read_to_end(&mut start).map_err(cannot)?;
-    Ok(Some(Archive::parse(&start)?))
 }
 
 /// Adds the types of a kernel after those of older ones.

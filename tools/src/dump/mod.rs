@@ -29,7 +29,6 @@ mod text;
 pub mod verifier;
 mod x86;
 
-use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -44,6 +43,7 @@ pub use self::machine::Machine;
 pub use self::text::print as print_text;
 pub use self::x86::{X86, decode};
 use crate::cli::{Question, ToolCommand};
+use crate::create::create;
 use crate::output::Output;
 use crate::tool::Tool;
 use crate::{Error, report};
@@ -237,7 +237,7 @@ impl View {
             return print(output);
         };
         let about = |error| Error::Io(format!("cannot write {}", path.display()), error);
-        let printed = print(&mut Output::file(File::create(path).map_err(about)?));
+        let printed = print(&mut Output::file(create(path).map_err(about)?));
         printed.map_err(|error| if let Error::Output(error) = error { about(error) } else { error })
     }
 

@@ -24,7 +24,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bpfkit_loader::confine::{self, Capabilities};
+use bpfkit_loader::confine;
 use bpfkit_loader::{Link, MapSpec, Maps, ProgSpec, Target};
 
 use self::function::Function;
@@ -126,7 +126,7 @@ impl Tool for Args {
             report::say(format_args!("attached by uprobe after {:.1} ms", started.elapsed().as_secs_f64() * 1e3));
         }
         // Libraries that come later are attached to as well.
-        let kept = confine::to(Capabilities::ATTACH);
+        let kept = confine::to_attaching();
         let kept = kept.map_err(|error| Error::Io("cannot give up privileges".to_owned(), error))?;
         if self.options.verbose {
             report::say(format_args!("capabilities left: {kept}"));
