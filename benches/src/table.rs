@@ -40,6 +40,7 @@ impl Table {
 
     /// Prints what could not be compared, and why.
     pub fn skipped(&mut self, what: &str, why: impl Display) {
+        let why = why.to_string().replace('\n', "; ").replace('|', "\\|");
         println!("| {what} | | | skipped: {why} | |");
     }
 

@@ -48,6 +48,7 @@ pub fn compare(args: &Args, table: &mut Table) -> Result<()> {
 
 /// Ready times and memory, and the time that the programs take for the same connections.
 pub fn guest(args: &Args) -> Result<()> {
+    terminals()?;
     let mut table = Table::resume();
     let ours = Tool { program: args.bpfkit()?.with(["tcpconnect"]), line: "PID" };
     let theirs = Tool { program: args.peer(PEER)?, line: "PID" };
@@ -60,6 +61,16 @@ pub fn guest(args: &Args) -> Result<()> {
     fs::write("/proc/sys/kernel/bpf_stats_enabled", "0")?;
     table.row("tcpconnect (VM): BPF programs' time a connection", "ns", &own, "libbpf-tools", &other);
     start::rows("tcpconnect (VM)", args.runs, &ours, &[("libbpf-tools", Ok(theirs))], &mut table)
+}
+
+/// Where terminals are; the guest has none.
+fn terminals() -> Result<()> {
+    const PLACE: &str = "/dev/pts";
+    if !fs::exists(format!("{PLACE}/ptmx"))? {
+        fs::create_dir_all(PLACE)?;
+        rustix::mount::mount("devpts", PLACE, "devpts", rustix::mount::MountFlags::empty(), None::<&std::ffi::CStr>)?;
+    }
+    Ok(())
 }
 
 /// Nanoseconds of all programs of a tool for each connection.
