@@ -80,15 +80,20 @@ impl fmt::Display for Confined {
 /// kernel.unprivileged_bpf_disabled before Linux 5.19. A ring takes CAP_PERFMON, or CAP_SYS_ADMIN before Linux 5.8.
 ///
 /// # Errors
-/// What the kernel says to capset(2) and prctl(2).
+/// What the kernel says to capset(2) and prctl(2), or to a thread in which it is tried.
 pub fn to_reading<'a>(
     mut maps: impl Iterator<Item = &'a Map>,
     rings: Option<&PerfBuffer>,
     keep: Capabilities,
 ) -> io::Result<Confined> {
     let map = maps.next();
-    let enough = |kept: &Capabilities| is_enough(*kept, map, rings);
-    let least = Capabilities::CHOICES.into_iter().find(enough).unwrap_or(Capabilities::SYS_ADMIN);
+    let mut least = Capabilities::SYS_ADMIN;
+    for choice in Capabilities::CHOICES {
+        if is_enough(choice, map, rings)? {
+            least = choice;
+            break;
+        }
+    }
     // The reader of counters asks for real-time priority (see `undisturbed`), by a limit where that can be raised.
     let nice = if process::allow_realtime() { Capabilities::NONE } else { Capabilities::SYS_NICE };
     let capabilities = to(Capabilities(least.0 | nice.0 | keep.0))?;
@@ -115,22 +120,25 @@ pub fn to(capabilities: Capabilities) -> io::Result<Capabilities> {
 /// As [`to_reading`].
 pub fn to_attaching() -> io::Result<Capabilities> {
     let less = Capabilities(Capabilities::ATTACH.0 & !Capabilities::SYS_ADMIN.0);
-    let is_enough = with(less, || may_load().is_some() && may_probe_files() && may_open_mapped());
+    let is_enough = with(less, || may_load().is_some() && may_probe_files() && may_open_mapped())?;
     to(if is_enough { less } else { Capabilities::ATTACH })
 }
 
 /// Whether something can be done with these capabilities, of those that there are. They are a thread's own, so that another
 /// one can try.
-fn with(capabilities: Capabilities, attempt: impl FnOnce() -> bool + Send) -> bool {
+fn with(capabilities: Capabilities, attempt: impl FnOnce() -> bool + Send) -> io::Result<bool> {
     let attempt = || {
         let left = confine::permitted().and_then(|permitted| confine::keep(permitted & capabilities.0));
         left.is_ok() && attempt()
     };
-    std::thread::scope(|scope| scope.spawn(attempt).join()).unwrap_or(false)
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, attempt)?;
+        Ok(thread.join().unwrap_or(false))
+    })
 }
 
 /// Whether these capabilities are enough to read.
-fn is_enough(capabilities: Capabilities, map: Option<&Map>, rings: Option<&PerfBuffer>) -> bool {
+fn is_enough(capabilities: Capabilities, map: Option<&Map>, rings: Option<&PerfBuffer>) -> io::Result<bool> {
     let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EPERM);
     let reads = |map: &Map| !matches!(map.keys().next(), Some(Err(Error::Io { source, .. })) if refused(&source));
     with(capabilities, || map.is_none_or(reads) && rings.is_none_or(PerfBuffer::may_renew))

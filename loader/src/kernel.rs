@@ -6,9 +6,17 @@ use std::sync::OnceLock;
 
 use bpfkit_asm::Version;
 
+/// Where the kernel says its release.
+pub(crate) const RELEASE: &str = "/proc/sys/kernel/osrelease";
+
 /// What `uname -r` says of the running kernel; none where /proc does not tell.
 pub fn release() -> Option<String> {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned())
+    read_release().ok()
+}
+
+/// The same, and why it cannot be told.
+pub(crate) fn read_release() -> std::io::Result<String> {
+    std::fs::read_to_string(RELEASE).map(|text| text.trim().to_owned())
 }
 
 /// The build ID of the running kernel, in hexadecimal digits; none where it has none, or does not show it.

@@ -352,14 +352,22 @@ impl Linked {
         plain: ProgInput<'_>,
         error: std::io::Error,
     ) -> Error {
+        let cannot = |error| {
+            let what = format!("cannot load the program `{}`, {}", self.spec.name, self.spec.attach);
+            Error::privileged(what, error)
+        };
+        // It is not the verifier that says so, and it might take the program with the next descriptor that is free.
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR | libc::EAGAIN))
+        {
+            return cannot(error);
+        }
         let ask = |input| Self::ask(ProgLoad { log_level: 1, ..attributes }, input, LOG_MOST).0;
         let (mut input, mut log) = (input, ask(input));
         if input.btf.is_some() && !has_instructions(&log) {
             (input, log) = (plain, ask(plain));
         }
         if log.trim().is_empty() {
-            let what = format!("cannot load the program `{}`, {}", self.spec.name, self.spec.attach);
-            return Error::privileged(what, error);
+            return cannot(error);
         }
         let detail = || Some(Self::ask(ProgLoad { log_level: Self::EVERY_STATE, ..attributes }, input, LOG_DETAIL).0);
         Error::Rejected(Box::new(Rejection::new(self, error, log, detail)))

@@ -99,9 +99,9 @@ impl TargetBuilder {
     /// # Errors
     /// An architecture whose registers are not known, a version that cannot be read.
     pub fn running(self) -> Result<Target, Error> {
-        let unknown = || Error::Format {
-            path: "/proc/sys/kernel/osrelease".to_owned(),
-            found: kernel::release().unwrap_or_default(),
+        let unknown = || match kernel::read_release() {
+            Ok(found) => Error::Format { path: kernel::RELEASE.to_owned(), found },
+            Err(error) => Error::io(format!("cannot read {}", kernel::RELEASE), error),
         };
         let version = kernel::version().ok_or_else(unknown)?;
         Ok(Target {

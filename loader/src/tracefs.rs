@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -19,18 +20,8 @@ const PLACE: &std::ffi::CStr = c"/sys/kernel/tracing";
 #[derive(Debug)]
 pub(crate) struct Tracefs {
     root: PathBuf,
-    /// Keeps a mount that only this process sees.
+    /// Keeps a mount that is nowhere in the tree.
     _detached: Option<OwnedFd>,
-    /// Whether [`PLACE`] was mounted by this.
-    mounted: bool,
-}
-
-impl Drop for Tracefs {
-    fn drop(&mut self) {
-        if self.mounted {
-            let _ = mount::unmount(PLACE);
-        }
-    }
 }
 
 impl Tracefs {
@@ -40,7 +31,7 @@ impl Tracefs {
             .map_err(|error| Error::io("cannot read /proc/self/mountinfo", error))?;
         if let Some(root) = find(&mounts) {
             match fs::metadata(root.join("events")) {
-                Ok(_) => return Ok(Self { root, _detached: None, mounted: false }),
+                Ok(_) => return Ok(Self { root, _detached: None }),
                 // Another mount of it would be no more open.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(Error::io(format!("{} is for root only", root.display()), error));
@@ -52,17 +43,17 @@ impl Tracefs {
             let what = "tracefs is not mounted (mount -t tracefs tracefs /sys/kernel/tracing)";
             return Err(Error::io(what, ErrorKind::NotFound.into()));
         }
-        match mount::detached(c"tracefs") {
-            Ok(fd) => {
-                let root = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-                Ok(Self { root, _detached: Some(fd), mounted: false })
-            }
-            Err(_) => {
-                mount::at(c"tracefs", PLACE)
-                    .map_err(|error| Error::privileged("cannot mount tracefs, which is not mounted", error))?;
-                Ok(Self { root: PathBuf::from("/sys/kernel/tracing"), _detached: None, mounted: true })
-            }
-        }
+        // Before Linux 5.2 it has to be mounted for all to see. It is taken out of the tree at once, and lives as long as the
+        // descriptor: so nothing stays if this process is killed.
+        let fd = mount::detached(c"tracefs").or_else(|_| {
+            mount::at(c"tracefs", PLACE)?;
+            let root = File::options().read(true).custom_flags(libc::O_PATH).open(Path::new("/sys/kernel/tracing"));
+            mount::unmount(PLACE)?;
+            root.map(OwnedFd::from)
+        });
+        let fd = fd.map_err(|error| Error::privileged("cannot mount tracefs, which is not mounted", error))?;
+        let root = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        Ok(Self { root, _detached: Some(fd) })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
