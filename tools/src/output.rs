@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use crate::Error;
+use crate::create::create;
 
 /// Standard output, or a file. Rows are collected and written when what was there to read has been read, so that a pipe sees each
 /// row at once and a burst costs few writes.
@@ -72,6 +74,23 @@ impl Output {
     pub fn flush(&mut self) -> Result<(), Error> {
         self.out.flush().map_err(failed)
     }
+}
+
+/// Prints to a file, to its end. Of a file that cannot be written to its end nothing stays, as the part would look like a whole.
+///
+/// # Errors
+/// What `print` says; [`Error::Io`] when the file cannot be written.
+pub fn to_file(path: &Path, print: impl FnOnce(&mut Output) -> Result<(), Error>) -> Result<(), Error> {
+    let about = |error| Error::Io(format!("cannot write {}", path.display()), error);
+    let file = create(path).map_err(about)?;
+    // A device or a pipe is not ours to remove.
+    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    let mut output = Output::file(file);
+    let printed = print(&mut output).and_then(|()| output.flush());
+    if printed.is_err() && is_regular {
+        let _ = path.canonicalize().and_then(std::fs::remove_file);
+    }
+    printed.map_err(|error| if let Error::Output(error) = error { about(error) } else { error })
 }
 
 impl AsFd for Output {

@@ -2,6 +2,8 @@
 
 use std::io::PipeReader;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bpfkit_loader::{Event, PerfBuffer, Sample};
@@ -33,12 +35,21 @@ pub struct Accounts {
 impl Session {
     /// Begins to listen for signals. The time starts with [`Session::run`].
     ///
+    /// What is attached goes with the process, however that ends. So who asks a second time, as when nobody reads what is to be
+    /// written, is not kept waiting.
+    ///
     /// # Errors
     /// When no pipe or signal handler can be had.
     pub fn new() -> Result<Self, Error> {
         let listen = || {
             let (signals, handler) = std::io::pipe()?;
+            let asked = Arc::new(AtomicBool::new(false));
             for signal in [SIGINT, SIGTERM, SIGHUP] {
+                // A terminal that goes may say so twice.
+                if signal != SIGHUP {
+                    signal_hook::flag::register_conditional_shutdown(signal, 1, asked.clone())?;
+                }
+                signal_hook::flag::register(signal, asked.clone())?;
                 signal_hook::low_level::pipe::register(signal, handler.try_clone()?)?;
             }
             Ok(signals)

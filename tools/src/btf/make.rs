@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bpfkit_btf::{Archive, Btf, build_id, cut};
 
 use super::source::named_files;
-use crate::create::create;
+use crate::output;
 use crate::roots::ROOTS;
 use crate::{Error, report};
 
@@ -66,8 +66,7 @@ fn chosen(file: &Path, roots: &[&str]) -> Result<(Btf, Option<String>), Error> {
 
 /// Writes a file, and says what it has.
 fn told(path: &Path, bytes: &[u8], what: &str) -> Result<(), Error> {
-    let written = create(path).and_then(|mut file| file.write_all(bytes));
-    written.map_err(|error| Error::Io(format!("cannot write {}", path.display()), error))?;
+    output::to_file(path, |output| output.bytes(bytes))?;
     report::say(format_args!("{}: {what}, {} bytes", path.display(), bytes.len()));
     Ok(())
 }

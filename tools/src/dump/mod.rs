@@ -43,8 +43,7 @@ pub use self::machine::Machine;
 pub use self::text::print as print_text;
 pub use self::x86::{X86, decode};
 use crate::cli::{Question, ToolCommand};
-use crate::create::create;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::tool::Tool;
 use crate::{Error, report};
 
@@ -236,9 +235,7 @@ impl View {
             }
             return print(output);
         };
-        let about = |error| Error::Io(format!("cannot write {}", path.display()), error);
-        let printed = print(&mut Output::file(create(path).map_err(about)?));
-        printed.map_err(|error| if let Error::Output(error) = error { about(error) } else { error })
+        output::to_file(path, print)
     }
 
     /// Prints programs of the system.
