@@ -39,3 +39,14 @@ fn the_tools_cases_hold_on_this_kernel_too() {
         30,
     );
 }
+
+#[test]
+fn nothing_stays_behind_on_this_kernel_either() {
+    check(&["faults::"], 7);
+}
+
+/// The cases whose events nobody else on this machine makes.
+#[test]
+fn every_event_is_read_or_lost_on_this_kernel_too() {
+    check(&["load::every_connect", "load::events_of_a_tracepoint", "load::a_lone_event"], 3);
+}

@@ -11,15 +11,24 @@ use super::sys::{self, Object};
 
 /// What there is at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers(BTreeSet<String>);
+pub struct Leftovers {
+    found: BTreeSet<String>,
+    /// Only what has one of these in it; all without any.
+    parts: &'static [&'static str],
+}
 
 /// How long the kernel may take to free what was closed: it does so after a grace period, and after another what a program held
 /// that watched a function of another. Those are long on a busy host.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Leftovers {
     /// What there is now.
     pub fn now() -> Leftovers {
+        Self::named(&[])
+    }
+
+    /// What there is now that has one of these in it, on a machine where others come and go.
+    pub fn named(parts: &'static [&'static str]) -> Leftovers {
         let mut found = BTreeSet::new();
         for object in Object::ALL {
             for id in sys::object_ids(object) {
@@ -38,22 +47,27 @@ impl Leftovers {
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         found.extend(mounts.lines().map(|line| format!("mount {line:?}")));
-        Leftovers(found)
+        found.retain(|text| parts.is_empty() || parts.iter().any(|part| text.contains(part)));
+        Leftovers { found, parts }
     }
 
-    /// What there is beyond this, after waiting for it to go; `None` is as it should be.
+    /// What there is now beyond this.
+    pub fn now_beyond(&self) -> BTreeSet<String> {
+        Self::named(self.parts).found.difference(&self.found).cloned().collect()
+    }
+
+    /// What there is beyond this, after waiting for it to go; `None` is as it should be. What comes later is somebody else's.
     pub fn leak(&self) -> Option<String> {
         let begin = Instant::now();
-        loop {
-            let now = Leftovers::now();
-            let more: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
-            if more.is_empty() {
-                return None;
-            }
+        let mut more = self.now_beyond();
+        while !more.is_empty() {
             if begin.elapsed() > PATIENCE {
-                return Some(more.join(", "));
+                return Some(more.into_iter().collect::<Vec<_>>().join(", "));
             }
             sleep(Duration::from_millis(10));
+            let now = Self::named(self.parts).found;
+            more.retain(|text| now.contains(text));
         }
+        None
     }
 }

@@ -49,6 +49,8 @@ pub fn main() -> ExitCode {
         ["linger", ..] => exec::linger(),
         ["exec", ..] => exec::main(),
         ["connect", addresses @ ..] => tool::connect(addresses),
+        ["connects", number, address] => cases::load::connect(number, address),
+        ["parent", words @ ..] => tool::parent(words),
         ["watch-usdt", without @ ..] => cases::usdt::watch(without),
         ["pass-usdt"] => cases::usdt::pass(),
         // How the harness starts a case, so that it has a process of its own: the result goes to the file.

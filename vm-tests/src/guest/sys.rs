@@ -32,6 +32,18 @@ pub fn mount(kind: &str, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Mounts a file system of this type with these options of its own.
+///
+/// # Errors
+/// Those of mount(2).
+pub fn mount_sized(kind: &str, at: &Path, options: &str) -> io::Result<()> {
+    let (kind, options) = (CString::new(kind)?, CString::new(options)?);
+    let at = CString::new(at.as_os_str().as_bytes())?;
+    // SAFETY: four strings that end with NUL and live through the call.
+    check(unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) })?;
+    Ok(())
+}
+
 /// Unmounts what is mounted at a place.
 ///
 /// # Errors
@@ -103,6 +115,38 @@ pub fn memlock(command: &mut Command, soft: u64, hard: u64) {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: between fork(2) and exec(2) it makes one system call, with a structure that was moved into the closure.
     unsafe { command.pre_exec(move || check(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit)).map(drop)) };
+}
+
+/// A limit of setrlimit(2).
+pub use libc::{RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE};
+
+/// Gives a command no more than this of something, and no way to more.
+pub fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: between fork(2) and exec(2) it makes one system call, with a structure that was moved into the closure.
+    unsafe { command.pre_exec(move || check(libc::setrlimit(resource, &raw const limit)).map(drop)) };
+}
+
+/// Sets the clock of the day forward by so many seconds, or back.
+///
+/// # Errors
+/// Those of clock_settime(2).
+pub fn step_clock(seconds: i64) -> io::Result<()> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes to a structure that lives through the call.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) })?;
+    now.tv_sec += seconds;
+    // SAFETY: the kernel reads a structure that lives through the call.
+    check(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const now) })?;
+    Ok(())
+}
+
+/// Sends SIGINT to a process, which may have ended.
+pub fn interrupt(pid: u32) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(pid, libc::SIGINT) };
+    }
 }
 
 /// Lets a command be killed when the thread that started it ends, as it does with its process.

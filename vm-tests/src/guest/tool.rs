@@ -25,6 +25,22 @@ pub fn connect(addresses: &[&str]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What `guest parent PROGRAM ARGUMENT..` does: starts it, says which process it is, and reads what it prints, until it ends.
+pub fn parent(words: &[&str]) -> ExitCode {
+    let Some((program, arguments)) = words.split_first() else { return ExitCode::from(2) };
+    match Command::new(program).args(arguments).stdout(Stdio::piped()).spawn() {
+        Ok(child) => {
+            println!("{}", child.id());
+            let _ = child.wait_with_output();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("guest: cannot start {program}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// A child that connects to these addresses, as this user where one is given. Its pid, and the local addresses that it had.
 pub fn connect_child(user: Option<u32>, to: &[SocketAddr]) -> Result<(u32, Vec<String>), Failure> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -161,6 +177,11 @@ impl Tool {
         self.out = BufReader::new(out);
         other.wait()?;
         self.wait()
+    }
+
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits for its end.

@@ -5,12 +5,13 @@ mod bpf2bpf;
 mod confine;
 mod dump;
 mod execsnoop;
+mod faults;
 mod features;
 mod gethostlatency;
 mod guest;
 mod icmpecho;
 mod lacking;
-mod load;
+pub(super) mod load;
 mod loader_errors;
 mod loader_examples;
 mod loader_maps;
@@ -54,6 +55,7 @@ const AREAS: &[&[Case]] = &[
     settings::CASES,
     confine::CASES,
     load::CASES,
+    faults::CASES,
     tcpconnect::CASES,
     execsnoop::CASES,
     icmpecho::CASES,
