@@ -1,7 +1,6 @@
 //! Files of types: BTF out of DWARF, types cut down to what is needed, archives of several kernels.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bpfkit_btf::{Archive, Btf, build_id, cut};
