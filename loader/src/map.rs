@@ -143,7 +143,9 @@ impl MapSpec {
             map_name: bpf::object_name(&self.name),
             ..Default::default()
         };
-        let types = self.types.as_ref().filter(|_| target.has(Feature::ProgBtf)).and_then(|types| {
+        // Linux 4.18 and 4.19 take types of maps and none of programs.
+        let takes_types = |_: &&MapTypes| target.has(Feature::ProgBtf) || target.has(Feature::MapBtf);
+        let types = self.types.as_ref().filter(takes_types).and_then(|types| {
             let (blob, key, value) = types.blob(&self.name);
             let attributes = MapCreate { btf_key_type_id: key.0, btf_value_type_id: value.0, ..attributes };
             let btf = with_memlock(|| bpf::btf_load(&blob)).ok()?;

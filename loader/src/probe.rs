@@ -58,7 +58,7 @@ pub(crate) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         | Feature::BtfTypeTag
         | Feature::BtfEnum64 => types::feature(feature),
         Feature::MapNames | Feature::MapBtf | Feature::MapFreeze | Feature::MapBatch | Feature::CgroupMemory => {
-            map::feature(feature, target)
+            map::feature(feature)
         }
         Feature::NsPid => kind::Shape::of(ProgType::KPROBE, target).ok()?.may_call(Helper::GET_NS_CURRENT_PID_TGID),
         Feature::EnableStats => match bpf::enable_stats() {

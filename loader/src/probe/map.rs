@@ -7,8 +7,9 @@ use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
 use crate::kind::MapType;
-use crate::map::{MapSpec, with_memlock};
+use crate::map::with_memlock;
 use crate::sys::bpf::{self, MapCreate};
+use crate::sys::info as answers;
 use crate::sys::process;
 use crate::target::Target;
 
@@ -90,15 +91,17 @@ pub(crate) fn kind(kind: MapType, target: &Target) -> Result<bool, String> {
 }
 
 /// Whether the kernel takes a map with a name, a map with types, or a call about maps.
-pub(super) fn feature(feature: Feature, target: &Target) -> Option<bool> {
+pub(super) fn feature(feature: Feature) -> Option<bool> {
     let map = create(attributes(MapType::ARRAY)).ok()?;
     Some(match feature {
         Feature::MapNames => {
             create(MapCreate { map_name: bpf::object_name("probe"), ..attributes(MapType::ARRAY) }).is_ok()
         }
         Feature::MapBtf => {
-            let spec = MapSpec::array("probe", 4, 1).with_types(&[("key", 4)], &[("value", 4)]);
-            spec.create(target).and_then(|map| map.has_types()).is_ok_and(|has| has)
+            let attributes = attributes(MapType::ARRAY);
+            create_with_types(|int| MapCreate { btf_key_type_id: int, btf_value_type_id: int, ..attributes })
+                .and_then(|map| answers::map_info(map.as_fd()))
+                .is_ok_and(|info| info.btf_key_type_id != 0)
         }
         Feature::MapFreeze => bpf::map_freeze(map.as_fd()).is_ok(),
         Feature::MapBatch => bpf::map_lookup_batch(map.as_fd()).is_ok(),

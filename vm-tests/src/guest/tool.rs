@@ -70,6 +70,17 @@ pub fn without<'a>(features: &[&'a str]) -> Vec<&'a str> {
     features.iter().flat_map(|feature| ["--without", feature]).collect()
 }
 
+/// Skips the case of a tool that nothing but types tells where things are, where there are none.
+///
+/// # Errors
+/// That there are none.
+pub fn need_types(ctx: &Ctx) -> Result<(), Failure> {
+    if ctx.target()?.btf().is_err() {
+        skip!("there is no BTF");
+    }
+    Ok(())
+}
+
 /// Skips where the kernel lacks what a probe of this name needs.
 ///
 /// # Errors
@@ -126,7 +137,12 @@ impl Tool {
         arguments: &[&str],
         prepare: &dyn Fn(&mut Command),
     ) -> Result<Self, Failure> {
-        let mut command = ctx.tool(name)?;
+        // A tool that is to do without types is not given any.
+        let untyped = arguments.windows(2).any(|pair| pair == ["--without", "kernel-btf"]);
+        let mut command = if untyped { ctx.bpfkit()? } else { ctx.tool(name)? };
+        if untyped {
+            command.arg(name);
+        }
         command.args(arguments).arg("-v");
         prepare(&mut command);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -18,7 +18,7 @@ use super::tcpconnect::{cgroup_root, own_cgroup, own_cgroup_id, set_of};
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::exec::{Lingering, child, pages};
 use crate::guest::sys;
-use crate::guest::tool::{Tool, json_rows, without};
+use crate::guest::tool::{Tool, json_rows, need_types, without};
 use crate::{ensure, ensure_eq, fail, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -470,6 +470,7 @@ fn with_set(ctx: &Ctx, option: &str, key: u64) -> CaseResult {
 
 /// It takes the kernel's types, and is told so without them.
 fn mntnsmap(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let key = fs::metadata("/proc/self/ns/mnt")?.ino();
     let (ours, other) = (set_of(ctx, "ours", key)?, set_of(ctx, "other", key + 1)?);
     let (ours, other) = (ours.path.display().to_string(), other.path.display().to_string());

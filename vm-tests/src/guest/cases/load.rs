@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::sys;
-use crate::guest::tool::Tool;
+use crate::guest::tool::{Tool, need_types};
 use crate::{ensure, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -84,6 +84,7 @@ fn check(rows: usize, said: &str, produced: u64, must_lose: bool) -> CaseResult 
 
 /// A flood while its output is read, or while nobody does.
 fn flood(ctx: &mut Ctx, options: &[&str], is_read: bool) -> CaseResult {
+    need_types(ctx)?;
     let mut tool = Tool::start(ctx, "skbrecv", options)?;
     let before = received()?;
     let mut rows = 0;
@@ -109,6 +110,7 @@ fn flood(ctx: &mut Ctx, options: &[&str], is_read: bool) -> CaseResult {
 
 /// As with Ctrl-Z. Its memory does not grow by what it could not read.
 fn stopped(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let mut tool = Tool::start(ctx, "skbrecv", &["--buffer-pages", "4"])?;
     let before = (received()?, peak(&tool)?);
     tool.signal(Signal::STOP)?;

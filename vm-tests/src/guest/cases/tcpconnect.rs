@@ -6,7 +6,7 @@ use bpfkit_loader::{MapSpec, UpdateMode};
 use rustix::process::Signal;
 
 use crate::guest::case::{Case, Ctx, Failure};
-use crate::guest::tool::{OLD_KERNEL, Pinned, Tool, connect_child, json_rows, listen, need_probe, without};
+use crate::guest::tool::{OLD_KERNEL, Pinned, Tool, connect_child, json_rows, listen, need_probe, need_types, without};
 use crate::{ensure, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -317,6 +317,7 @@ fn cgroupmap(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn mntnsmap(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     use std::os::unix::fs::MetadataExt;
     with_set(ctx, "--mntnsmap", std::fs::metadata("/proc/self/ns/mnt")?.ino())
 }
