@@ -343,6 +343,10 @@ impl Programs<'_> {
             r1 += STRINGS;
             r2 = STRING;
             call {string};
+            // Verifiers from Linux 4.18 to 5.6 that lack commit 100605035e15 take it that this never fails, put a jump to itself in the
+            // place of what is done then, and so end in it, in the kernel. Of what was in memory they know nothing.
+            *(u64 *)(r10 + POINTER) = r0;
+            r0 = *(u64 *)(r10 + POINTER);
             if r0 s> 0 goto copied;
             if r0 == 0 goto empty;                      // some kernels do not count the NUL of an empty string
             {bit};
