@@ -3,7 +3,7 @@
 use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::packets::{datagram, ping};
-use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, without};
+use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, need_types, without};
 
 type CaseResult = Result<(), Failure>;
 
@@ -29,6 +29,7 @@ fn packets(rows: &[String]) -> Vec<String> {
 }
 
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
+    need_types(ctx)?;
     need_probe(ctx, probe)?;
     let mut tool = Tool::start(ctx, "skbrecv", &[&["--probe", probe], more].concat())?;
     for (to, length, _) in [V4, V6, V4] {
@@ -57,6 +58,7 @@ fn old_kernel(ctx: &mut Ctx) -> CaseResult {
 
 /// The name is compared as a whole: neither a shorter nor a longer one is taken for it.
 fn device(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     for (name, expected) in [("lo", 1), ("any", 1), ("l", 0), ("lo0", 0), ("lo-a-long-name", 0)] {
         let mut tool = Tool::start(ctx, "skbrecv", &["-i", name])?;
         datagram(V4.0.parse()?, V4.1)?;
@@ -70,6 +72,7 @@ fn device(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn fallback(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let mut tool = Tool::start(ctx, "skbrecv", &["--without", "kprobes"])?;
     ensure!(tool.said.contains("attached by tracepoint"), "{}", tool.said);
     datagram(V4.0.parse()?, V4.1)?;
@@ -78,6 +81,7 @@ fn fallback(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn json(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let mut tool = Tool::start(ctx, "skbrecv", &["--json"])?;
     datagram(V6.0.parse()?, V6.1)?;
     let rows = tool.rows()?;
