@@ -112,7 +112,7 @@ fn sigkill(ctx: &mut Ctx) -> CaseResult {
         let began = Instant::now();
         Tool::start(ctx, words[0], &words[1..])?.stop(Signal::INT)?;
         // As long as starting and leaving takes when nothing is in its way, and others do not have the processor.
-        let most = began.elapsed().min(Duration::from_millis(600));
+        let most = began.elapsed().min(Duration::from_millis(if ctx.is_vm() { 600 } else { 200 }));
         for _ in 0..points {
             let mut command = ctx.tool(words[0])?;
             let mut child = command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
