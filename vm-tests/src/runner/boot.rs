@@ -169,7 +169,9 @@ impl Plan {
 
     /// What the guest reads from /proc/cmdline. The user's words come last, so that they win.
     fn command_line(&self, image: &BootImage, boot: Boot) -> Vec<String> {
-        let mut words: Vec<String> = boot.words.iter().map(|&word| word.to_owned()).collect();
+        // A program of others finds a kernel as it is.
+        let of_cases = if self.program.is_some() { &[] } else { boot.words };
+        let mut words: Vec<String> = of_cases.iter().map(|&word| word.to_owned()).collect();
         if !boot.name.is_empty() {
             words.push(format!("bpfkit.boot={}", boot.name));
         }

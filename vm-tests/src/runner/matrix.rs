@@ -119,8 +119,8 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             kvm: AtomicBool::new(cli.accel == AccelChoice::Auto && Accel::kvm_is_worth_a_try()),
         };
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        // A guest waits now and then, for timers and for rows that are shown only after a while.
-        let jobs = cli.jobs.map_or((cores * 3).div_ceil(2), usize::from);
+        // A guest waits half of its time, for timers, grace periods, and rows that are shown only after a while.
+        let jobs = cli.jobs.map_or(cores * 2, usize::from);
         boot_all(&plan, queue, jobs).map_err(broken)
     })?;
 

@@ -334,7 +334,7 @@ fn deleted(ctx: &mut Ctx) -> CaseResult {
     Ok(())
 }
 
-fn json(ctx: &mut Ctx) -> CaseResult {
+pub(super) fn json(ctx: &mut Ctx) -> CaseResult {
     let room = Room::new(ctx, "json", HOSTS, "files")?;
     let words =
         ["getaddrinfo", "many", "gethostbyname", "localhost", "numeric", "x", "null", "gethostbyaddr", "10.9.9.9"];

@@ -55,6 +55,7 @@ pub const ON_ONE_CPU: &[Case] =
 /// More processors than usual. What cannot be undone comes last.
 pub const FOUR_CPUS: Boot = Boot { name: "four-cpus", words: &[], smp: Some(4) };
 pub const ON_FOUR_CPUS: &[Case] = &[
+    Case { name: "settings::addresses_are_random", run: random },
     Case { name: "settings::four_cpus", run: |ctx| locked(ctx, 4, "none") },
     Case {
         name: "settings::unprivileged_bpf_disabled_1_for_good",
@@ -468,6 +469,13 @@ fn locked(ctx: &Ctx, cpus: usize, mode: &str) -> CaseResult {
     let expected: Vec<(u32, u32)> = online.iter().map(|&cpu| (cpu, cpu)).collect();
     ensure!(found == expected, "{found:?}, not {expected:?}");
     Ok(())
+}
+
+/// A C library is elsewhere in each process, which it is not where the kernel was booted with `norandmaps`.
+fn random(ctx: &mut Ctx) -> CaseResult {
+    let path = "/proc/sys/kernel/randomize_va_space";
+    ensure!(fs::read_to_string(path)?.trim() == "2", "{path} is not 2");
+    super::gethostlatency::json(ctx)
 }
 
 /// A kernel that keeps its memory to itself shows none of it to programs: the tools say so, with the mode and where it is set.
