@@ -67,8 +67,7 @@ impl MappedFile {
     /// # Errors
     /// When the process has ended meanwhile, and when neither way leads to the file.
     pub fn open(&self) -> Result<Elf, Error> {
-        let link = PathBuf::from(format!("/proc/{}/map_files/{}", self.pid, self.range));
-        let elf = match Elf::open(&link) {
+        let elf = match Elf::open(map_file(self.pid, &self.range)) {
             Ok(elf) => elf,
             Err(error) => self.open_by_path().map_err(|_| error)?,
         };
@@ -77,7 +76,7 @@ impl MappedFile {
 
     /// Which file [`MappedFile::open`] would open, without opening it.
     pub fn id(&self) -> Option<FileId> {
-        let link = fs::metadata(format!("/proc/{}/map_files/{}", self.pid, self.range));
+        let link = fs::metadata(map_file(self.pid, &self.range));
         let id = link.ok().map(|metadata| FileId::of(&metadata));
         id.or_else(|| self.open_by_path().ok().map(|elf| elf.id()))
     }
@@ -117,6 +116,14 @@ fn read_maps(pid: u32) -> io::Result<Vec<u8>> {
     let mut maps = Vec::with_capacity(ROOM);
     File::open(format!("/proc/{pid}/maps"))?.read_to_end(&mut maps)?;
     Ok(maps)
+}
+
+/// The kernel's link to the file that is mapped at a range of `/proc/PID/maps`, where addresses have eight digits at least, as
+/// those of a program that is linked for a fixed address; in the link's name they have no zeros in front.
+pub(crate) fn map_file(pid: u32, range: &str) -> PathBuf {
+    let plain = |text: &str| u64::from_str_radix(text, 16).map_or_else(|_| text.to_owned(), |at| format!("{at:x}"));
+    let (start, end) = range.split_once('-').unwrap_or((range, ""));
+    PathBuf::from(format!("/proc/{pid}/map_files/{}-{}", plain(start), plain(end)))
 }
 
 /// A process that ended while one looked at it.
@@ -196,6 +203,13 @@ mod tests {
         assert!(!files[0].is(FileId { dev: libc::makedev(0xfe, 0x0b), ino: 77 }));
         assert_eq!(files[1].path, PathBuf::from("/odd \ndir/libc.so.6"));
         assert!(files[1].is_deleted && !files[0].is_deleted);
+    }
+
+    #[test]
+    fn a_program_at_a_fixed_address_is_found_by_its_link() {
+        assert_eq!(map_file(7, "00400000-00401000"), Path::new("/proc/7/map_files/400000-401000"));
+        assert_eq!(map_file(7, "7f0000000000-7f0000001000"), Path::new("/proc/7/map_files/7f0000000000-7f0000001000"));
+        assert_eq!(map_file(7, "00000000-00001000"), Path::new("/proc/7/map_files/0-1000"));
     }
 
     #[test]

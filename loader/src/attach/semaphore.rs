@@ -3,10 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Error;
 use crate::elf::FileId;
+use crate::mapped::map_file;
 
 /// A semaphore of a process that this raised by one; dropping it lowers it again. A tracer that is killed leaves it raised, and
 /// one that changes it at the same moment may be overwritten: for both the kernel's own way was made.
@@ -84,10 +85,10 @@ fn address(pid: u32, path: &Path, offset: u64) -> Result<Option<u64>, Error> {
     let maps = format!("/proc/{pid}/maps");
     let text = fs::read(&maps).map_err(|error| Error::privileged(format!("cannot read {maps}"), error))?;
     let text = String::from_utf8_lossy(&text);
-    let mut found = text.lines().filter_map(Mapping::parse).filter_map(|mapping| {
-        let file = PathBuf::from(format!("/proc/{pid}/map_files/{}", mapping.range));
-        Some((mapping.address(offset)?, file))
-    });
+    let mut found = text
+        .lines()
+        .filter_map(Mapping::parse)
+        .filter_map(|mapping| Some((mapping.address(offset)?, map_file(pid, mapping.range))));
     Ok(found.find(|(_, file)| id(file).is_ok_and(|found| found == wanted)).map(|(address, _)| address))
 }
 
