@@ -80,7 +80,7 @@ impl fmt::Display for Confined {
 /// kernel.unprivileged_bpf_disabled before Linux 5.19. A ring takes CAP_PERFMON, or CAP_SYS_ADMIN before Linux 5.8.
 ///
 /// # Errors
-/// What the kernel says to capset(2) and prctl(2), or to a thread in which it is tried.
+/// What the kernel says to capset(2) and prctl(2).
 pub fn to_reading<'a>(
     mut maps: impl Iterator<Item = &'a Map>,
     rings: Option<&PerfBuffer>,
@@ -120,28 +120,16 @@ pub fn to(capabilities: Capabilities) -> io::Result<Capabilities> {
 /// As [`to_reading`].
 pub fn to_attaching() -> io::Result<Capabilities> {
     let less = Capabilities(Capabilities::ATTACH.0 & !Capabilities::SYS_ADMIN.0);
-    let is_enough = with(less, || may_load().is_some() && may_probe_files() && may_open_mapped())?;
+    let is_enough =
+        confine::with_only(less.0, || may_load().is_some() && may_probe_files() && may_open_mapped())?;
     to(if is_enough { less } else { Capabilities::ATTACH })
-}
-
-/// Whether something can be done with these capabilities, of those that there are. They are a thread's own, so that another
-/// one can try.
-fn with(capabilities: Capabilities, attempt: impl FnOnce() -> bool + Send) -> io::Result<bool> {
-    let attempt = || {
-        let left = confine::permitted().and_then(|permitted| confine::keep(permitted & capabilities.0));
-        left.is_ok() && attempt()
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, attempt)?;
-        Ok(thread.join().unwrap_or(false))
-    })
 }
 
 /// Whether these capabilities are enough to read.
 fn is_enough(capabilities: Capabilities, map: Option<&Map>, rings: Option<&PerfBuffer>) -> io::Result<bool> {
     let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EPERM);
     let reads = |map: &Map| !matches!(map.keys().next(), Some(Err(Error::Io { source, .. })) if refused(&source));
-    with(capabilities, || map.is_none_or(reads) && rings.is_none_or(PerfBuffer::may_renew))
+    confine::with_only(capabilities.0, || map.is_none_or(reads) && rings.is_none_or(PerfBuffer::may_renew))
 }
 
 /// What a seccomp filter finds in its context, `struct seccomp_data`.
@@ -311,10 +299,24 @@ mod tests {
 
     #[test]
     fn whoever_may_do_nothing_may_not_attach_either() {
-        let tried = with(Capabilities::NONE, || may_load().is_some() || may_probe_files() || may_open_mapped());
-        assert!(!tried.expect("a thread"), "without a capability");
+        let attempt = || may_load().is_some() || may_probe_files() || may_open_mapped();
+        let tried = confine::with_only(Capabilities::NONE.0, attempt);
+        assert!(!tried.expect("everybody may give up what he has"), "without a capability");
         let kept = in_a_thread(to_attaching).expect("everybody may give up what he has");
         assert_eq!(kept.0 & !Capabilities::ATTACH.0, 0);
+    }
+
+    #[test]
+    fn an_attempt_has_no_more_and_takes_nothing_away() {
+        let effective = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").expect("everybody may ask");
+            let value = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("every status has it");
+            u64::from_str_radix(value, 16).expect("a number")
+        };
+        let before = effective();
+        let during = confine::with_only(Capabilities::ATTACH.0, effective).expect("everybody may give up what he has");
+        assert_eq!(during, confine::permitted().expect("everybody may ask") & Capabilities::ATTACH.0);
+        assert_eq!(effective(), before);
     }
 
     #[test]

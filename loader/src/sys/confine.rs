@@ -26,23 +26,47 @@ struct Data {
 
 const _: () = assert!(size_of::<Header>() == 8 && size_of::<[Data; 2]>() == 24);
 
-/// The capabilities that the calling thread may use or take up, a bit each.
-pub(crate) fn permitted() -> io::Result<u64> {
+/// What the calling thread has.
+fn get() -> io::Result<[Data; 2]> {
     let (mut header, mut data) = (Header { version: VERSION_3, pid: 0 }, [Data::default(); 2]);
     // SAFETY: the kernel reads the one and writes two of the other, all borrowed for the call.
     call("capget", || done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) }))?;
-    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
+    Ok(data)
+}
+
+/// Gives the calling thread this.
+fn set(data: &[Data; 2]) -> io::Result<()> {
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    // SAFETY: the kernel reads the header and two of the other, all borrowed for the call.
+    call("capset", || done(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }))
+}
+
+/// The lower and the upper 32 capabilities.
+fn halves(capabilities: u64) -> [u32; 2] {
+    [capabilities & u64::from(u32::MAX), capabilities >> 32].map(|half| u32::try_from(half).unwrap_or_default())
+}
+
+/// The capabilities that the calling thread may use or take up, a bit each.
+pub(crate) fn permitted() -> io::Result<u64> {
+    let [low, high] = get()?.map(|data| u64::from(data.permitted));
+    Ok(low | high << 32)
 }
 
 /// Leaves the calling thread these of its capabilities, and those for good.
 pub(crate) fn keep(capabilities: u64) -> io::Result<()> {
-    let mut header = Header { version: VERSION_3, pid: 0 };
-    let data = [capabilities & u64::from(u32::MAX), capabilities >> 32].map(|half| {
-        let half = u32::try_from(half).unwrap_or_default();
-        Data { effective: half, permitted: half, inheritable: 0 }
-    });
-    // SAFETY: the kernel reads the header and two of the other, all borrowed for the call.
-    call("capset", || done(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }))
+    set(&halves(capabilities).map(|half| Data { effective: half, permitted: half, inheritable: 0 }))
+}
+
+/// What comes of an attempt with these of the calling thread's capabilities alone. The others stay permitted meanwhile, so
+/// that the kernel lets the thread take them up again.
+pub(crate) fn with_only<T>(capabilities: u64, attempt: impl FnOnce() -> T) -> io::Result<T> {
+    let before = get()?;
+    let [low, high] = halves(capabilities);
+    let only = |data: Data, half| Data { effective: data.permitted & half, ..data };
+    set(&[only(before[0], low), only(before[1], high)])?;
+    let result = attempt();
+    set(&before)?;
+    Ok(result)
 }
 
 /// From now on no program that this thread runs gains anything by being set-user-id or having capabilities.
