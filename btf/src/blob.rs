@@ -49,6 +49,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    #[inline(always)]
     fn u32(self, at: usize) -> Option<u32> {
         let word = *self.bytes.get(at..)?.first_chunk()?;
         Some(if self.big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) })
@@ -298,9 +299,8 @@ impl Btf {
             return self.0.base.as_ref().is_some_and(|base| base.string_is(offset, text));
         }
         let (start, end) = self.0.strings;
-        let offset = usize::try_from(offset - self.0.first_string).unwrap_or(usize::MAX);
-        let tail = start.checked_add(offset).and_then(|start| self.as_bytes().get(start..end)).unwrap_or_default();
-        tail.get(text.len()) == Some(&0) && tail.starts_with(text)
+        let strings = self.as_bytes().get(start..end).unwrap_or_default();
+        begins_at(strings, offset - self.0.first_string, text)
     }
 
     /// The first type of this name whose kind is one of `kinds`. A module's own types come first, then the kernel's.
@@ -308,11 +308,22 @@ impl Btf {
         if name.is_empty() {
             return None;
         }
+        // This runs for thousands of types, so whatever is the same for all of them is done once.
+        let Blob { first_string, strings: (start, end), .. } = *self.0;
         let reader = Reader { bytes: self.as_bytes(), big_endian: self.0.big_endian };
+        let strings = reader.bytes.get(start..end).unwrap_or_default();
+        let wanted = kinds.iter().fold(0, |wanted: u128, kind| wanted | 1_u128.checked_shl(kind.0.into()).unwrap_or(0));
         let matches = |index: u32| {
             let at = self.0.offsets.get(usize::try_from(index).ok()?).and_then(|&at| usize::try_from(at).ok())?;
-            let is_kind = kinds.contains(&Kind::of(reader.u32(at + 4)?));
-            (is_kind && self.string_is(reader.u32(at)?, name.as_bytes())).then_some(index)
+            if wanted.checked_shr(Kind::of(reader.u32(at + 4)?).0.into())? & 1 == 0 {
+                return None;
+            }
+            let at = reader.u32(at)?;
+            let is_name = match at.checked_sub(first_string) {
+                Some(at) => begins_at(strings, at, name.as_bytes()),
+                None => self.string_is(at, name.as_bytes()),
+            };
+            is_name.then_some(index)
         };
         let all = 0..u32::try_from(self.0.offsets.len()).unwrap_or(u32::MAX);
         let found = if kinds.iter().all(|&kind| is_aggregate(kind)) {
@@ -325,6 +336,13 @@ impl Btf {
             None => self.0.base.as_ref().and_then(|base| base.find(name, kinds)),
         }
     }
+}
+
+/// Whether this string begins there, and ends where it ends.
+#[inline(always)]
+fn begins_at(strings: &[u8], at: u32, text: &[u8]) -> bool {
+    let tail = usize::try_from(at).ok().and_then(|at| strings.get(at..)).unwrap_or_default();
+    tail.get(text.len()) == Some(&0) && tail.starts_with(text)
 }
 
 /// What most look-ups are for; one type in ten is one.
