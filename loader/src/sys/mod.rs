@@ -8,6 +8,9 @@ pub(crate) mod mount;
 pub(crate) mod perf;
 pub(crate) mod ping;
 pub(crate) mod process;
+// Only where the C compiler's unwinder would be linked into the program, and only for who asked for it.
+#[cfg(all(feature = "no-unwinder", panic = "abort", target_env = "gnu", target_feature = "crt-static"))]
+mod unwind;
 
 #[cfg(test)]
 pub(crate) mod fake;
