@@ -31,7 +31,7 @@ fn main() {
 }
 
 /// A release aborts where it panics, so nothing ever unwinds its stack; but the standard library and C's come with tables for it,
-/// a twelfth of the file.
+/// a thirteenth of the file.
 const NO_UNWINDING: &str =
     "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.gcc_except_table .gcc_except_table.*) } } INSERT AFTER .text;\n";
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing unwinds the stack of such a program, and its file has no tables to do so (see `build.rs` of the tools). The
 //! standard library still refers to the C compiler's unwinder, and for a backtrace holds a reader of DWARF, of compressed
-//! sections and of mangled names: a twentieth of the file. Here is an unwinder that finds no frames, so that the linker
+//! sections and of mangled names: a fifteenth of the file. Here is an unwinder that finds no frames, so that the linker
 //! sees that all of that is never run, and a panic says what and where, as ever.
 #![allow(unsafe_code)]
 
