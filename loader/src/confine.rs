@@ -120,8 +120,7 @@ pub fn to(capabilities: Capabilities) -> io::Result<Capabilities> {
 /// As [`to_reading`].
 pub fn to_attaching() -> io::Result<Capabilities> {
     let less = Capabilities(Capabilities::ATTACH.0 & !Capabilities::SYS_ADMIN.0);
-    let is_enough =
-        confine::with_only(less.0, || may_load().is_some() && may_probe_files() && may_open_mapped())?;
+    let is_enough = confine::with_only(less.0, || may_load().is_some() && may_probe_files() && may_open_mapped())?;
     to(if is_enough { less } else { Capabilities::ATTACH })
 }
 
