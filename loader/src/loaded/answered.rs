@@ -70,6 +70,7 @@ pub(crate) fn answered(bytes: &[u8]) -> LoadedCode {
         jited_line_info: front.list(),
         prog_tags: front.list(),
     };
+    info.jited_ksyms_count = u32::try_from(lists.jited_ksyms.len() / 8).unwrap_or_default();
     // A kernel's own counts are those of the lists, unless it hides them.
     if info.attach_btf_id & 1 == 0 {
         info.line_info_count = u32::try_from(lists.line_info.len() / 16).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What the kernel made of a program: instructions as the verifier rewrote them, machine code, and what is known of both.
 
-use bpfkit_asm::{Helper, Insn, Names, Opcode, Source};
+use bpfkit_asm::{Helper, Insn, Names, Opcode, Source, Version};
 use bpfkit_btf::{Btf, Kind, TypeId};
 
 use super::hidden::{Hidden, Shown};
@@ -179,6 +179,8 @@ fn jited(answer: &ProgAnswer) -> Shown<Vec<JitedFunc>> {
     match info {
         info if info.xlated_len == 0 => return Err(Hidden::CODE),
         info if info.jited_len == 0 => return Err(Hidden::INTERPRETED),
+        // Of a program of one function Linux before 4.20 tells the code, but not where it is.
+        info if info.jited != 0 && info.jited_ksyms_count == 0 => return Err(Hidden::since(Version::new(4, 20))),
         info if info.jited == 0 || info.jited_ksyms == 0 => return Err(Hidden::addresses()),
         _ => {}
     }
@@ -315,5 +317,23 @@ impl Callee {
             Self::Kernel(address) => find_by(symbols, address).map_or_else(|| format!("{address:#x}"), str::to_owned),
             Self::Hidden => "unknown".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_code_without_a_place_is_not_taken_for_hidden() {
+        let said = |jited: u64, count: u32, places: u64| {
+            let mut answer = ProgAnswer::default();
+            (answer.info.xlated_len, answer.info.jited_len) = (8, 4);
+            (answer.info.jited, answer.info.jited_ksyms_count, answer.info.jited_ksyms) = (jited, count, places);
+            super::jited(&answer).map_err(|why| why.to_string()).map(|functions| functions.len())
+        };
+        assert_eq!(said(1, 0, 0), Err("the kernel does not tell before Linux 4.20".to_owned()));
+        assert!(said(0, 1, 0).is_err_and(|why| !why.contains("4.20")));
+        assert_eq!(said(1, 1, 1), Ok(0));
     }
 }

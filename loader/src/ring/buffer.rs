@@ -1,5 +1,6 @@
 //! The rings of all CPUs as one stream.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub struct PerfBuffer {
     looked: Instant,
     /// Where programs count what they could not send, and how many of each CPU's were told.
     unsent: Option<(Map, Vec<[u64; 2]>)>,
+    /// What the rings told of loss, by CPU.
+    lost: BTreeMap<u32, u64>,
     /// Samples that are younger than the last fence.
     merge: Merge,
 }
@@ -99,6 +102,7 @@ impl PerfBuffer {
             options,
             looked: Instant::now(),
             unsent: None,
+            lost: BTreeMap::new(),
             merge: Merge::default(),
         };
         buffer.renew(&[])?;
@@ -107,7 +111,7 @@ impl PerfBuffer {
 
     /// Tells of what programs could not send from what they count themselves, in an array of two u64 for each CPU:
     /// [`UNSENT_NO_RING`] and [`UNSENT_FULL`]. That is exact at any time. What the rings themselves tell of loss comes with the next
-    /// event that finds room, which there may never be; where programs count, it is passed over.
+    /// event that finds room, which there may never be; it counts before Linux 5.1, where programs are not told that a ring is full.
     ///
     /// A CPU that goes offline takes its ring with it: the kernel closes the event for good, and the CPU has none when it comes
     /// back. Such a ring is made again once something is missing.
@@ -127,6 +131,7 @@ impl PerfBuffer {
         let now = counts(map)?;
         let mut without = Vec::new();
         for ((cpu, now), told) in cpus::possible()?.into_iter().zip(now).zip(told) {
+            let now = with_told(now, self.lost.get(&cpu).copied().unwrap_or(0));
             let count = now.iter().zip(&*told).map(|(now, told)| now.saturating_sub(*told)).sum();
             if count > 0 {
                 on_event(Event::Lost { cpu, count });
@@ -198,24 +203,31 @@ impl PerfBuffer {
     /// # Errors
     /// When what was not sent cannot be told.
     pub fn finish(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
+        let read = self.read_until(u64::MAX, on_event);
         self.tell_unsent(on_event)?;
-        Ok(self.read_until(u64::MAX, on_event))
+        Ok(read)
     }
 
     fn read_until(&mut self, fence: u64, on_event: &mut dyn FnMut(Event<'_>)) -> usize {
-        let Self { rings, merge, unsent, .. } = self;
+        let Self { rings, merge, unsent, lost, .. } = self;
         for Ring { cpu, memory, .. } in rings {
             merge.take(*cpu, memory, &mut |count| {
                 if unsent.is_none() {
                     on_event(Event::Lost { cpu: *cpu, count });
                 }
+                *lost.entry(*cpu).or_insert(0) += count;
             });
         }
         merge.hand_over(fence, on_event)
     }
 }
 
-/// The counts of all possible CPUs.
+/// What a CPU's programs counted, and what its ring told, which is nearly the same; but `bpf_perf_event_output` answers 0 where a ring
+/// is full before Linux 5.1 (commit 56201969806a).
+fn with_told([none, full]: [u64; 2], by_ring: u64) -> [u64; 2] {
+    [none, full.max(by_ring)]
+}
+
 /// What was not sent: of each CPU, because it had no ring, and because that was full.
 fn counts(map: &Map) -> Result<Vec<[u64; 2]>, Error> {
     let of = |key: u32| {
@@ -230,5 +242,19 @@ impl AsFd for PerfBuffer {
     /// Readable when a ring has reached its watermark.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_once_by_whoever_knows_of_it() {
+        // Programs know at once, the ring with its next event.
+        assert_eq!(with_told([1, 5], 0), [1, 5]);
+        assert_eq!(with_told([1, 5], 3), [1, 5]);
+        // Before Linux 5.1 the ring alone knows.
+        assert_eq!(with_told([1, 0], 4), [1, 4]);
     }
 }

@@ -15,7 +15,7 @@ use crate::guest::case::{Case, Ctx, Doing as _, Failure};
 use crate::guest::leaks::Leftovers;
 use crate::guest::packets::datagram;
 use crate::guest::sys;
-use crate::guest::tool::{Tool, json_rows, listen};
+use crate::guest::tool::{Tool, json_rows, listen, need_types};
 use crate::{ensure, fail, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -139,6 +139,7 @@ fn sigkill(ctx: &mut Ctx) -> CaseResult {
 
 /// Three are ways to leave with success, and one that it does not know is none.
 fn signals(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let before = held(ctx);
     for (signal, is_success) in [(Signal::INT, true), (Signal::TERM, true), (Signal::HUP, true), (Signal::USR1, false)]
     {
@@ -161,6 +162,7 @@ fn fill() -> CaseResult {
 
 /// It writes what it has before it leaves. If nobody reads that, a second signal does not wait.
 fn twice(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let before = held(ctx);
     let mut tool = Tool::start(ctx, "skbrecv", &[])?;
     fill()?;
@@ -278,6 +280,7 @@ fn memory(ctx: &mut Ctx) -> CaseResult {
 
 /// A file system of a few pages, and a device that is always full.
 fn full(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     let before = held(ctx);
     sys::private_mounts().doing(|| "a mount namespace".to_owned())?;
     let place = ctx.directory().join("small");
@@ -321,6 +324,7 @@ fn full(ctx: &mut Ctx) -> CaseResult {
 
 /// Steps of the clock of the day change neither the order of rows nor their distances, and nothing waits for a time that does not come.
 fn clock(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     if !ctx.is_vm() {
         skip!("the clock of this machine is not ours to set");
     }

@@ -1,9 +1,11 @@
 //! `bpfkit skbrecv`, end to end.
 
-use crate::ensure;
+use bpfkit_asm::Version;
+
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::packets::{datagram, ping};
 use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, need_types, without};
+use crate::{ensure, skip};
 
 type CaseResult = Result<(), Failure>;
 
@@ -28,9 +30,23 @@ fn packets(rows: &[String]) -> Vec<String> {
     rows.iter().skip(1).map(|row| row.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
+/// Skips where nobody knows whether the kprobe's function takes the packet or a pointer to it: types may be without functions, and
+/// stable kernels before 5.8 may do the one or the other.
+fn need_prototype(ctx: &Ctx, probe: &str) -> CaseResult {
+    let target = ctx.target()?;
+    if probe == "kprobe"
+        && target.version() < Version::new(5, 8)
+        && target.func_proto("__netif_receive_skb_core").is_err()
+    {
+        skip!("the types have no prototype of __netif_receive_skb_core");
+    }
+    Ok(())
+}
+
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
     need_types(ctx)?;
     need_probe(ctx, probe)?;
+    need_prototype(ctx, probe)?;
     let mut tool = Tool::start(ctx, "skbrecv", &[&["--probe", probe], more].concat())?;
     for (to, length, _) in [V4, V6, V4] {
         datagram(to.parse()?, length)?;

@@ -10,7 +10,7 @@ use bpfkit_loader::Feature;
 use crate::guest::case::{Case, Ctx, Doing as _, Failure};
 use crate::guest::cases::settings::works;
 use crate::guest::dwarf;
-use crate::guest::tool::Tool;
+use crate::guest::tool::{Tool, need_types};
 use crate::{ensure, ensure_eq, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -102,6 +102,7 @@ fn made(ctx: &mut Ctx) -> CaseResult {
 
 /// Where a package with debugging information puts it, on a kernel that shows no types.
 fn found(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
     if !ctx.is_vm() || ctx.btf().is_some() {
         skip!("/lib/modules is not ours, or the types are given by --btf");
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bpfkit_asm::Version;
 use bpfkit_btf::Kind;
 use bpfkit_loader::verifier::Place;
 use bpfkit_loader::{Error, Feature};
@@ -23,10 +24,19 @@ fn taken(ctx: &mut Ctx) -> Result<(), Failure> {
     let target = ctx.target()?;
     let maps = maps(&target)?;
     for spec in accepted() {
+        let linked = spec.link(&target)?;
         if spec.name == "loops" && !target.has(Feature::BoundedLoops) {
             continue;
         }
-        let verdict = spec.link(&target)?.walk(&target, &maps)?;
+        // Of this program's sum the verifier crashes there, and our own rules say so.
+        if spec.name == "branches" && target.version() < Version::new(4, 20) {
+            ensure!(
+                linked.check(&target).is_err_and(|error| chain(&error).contains("crashes")),
+                "the sum is not refused"
+            );
+            continue;
+        }
+        let verdict = linked.walk(&target, &maps)?;
         let walk = &verdict.walk;
         ensure!(verdict.refused.is_none() && !verdict.is_cut, "{}: {}", spec.name, verdict.log);
         ensure!(walk.words.is_empty(), "{}: {:?}", spec.name, walk.words);
@@ -53,6 +63,10 @@ fn explained(ctx: &mut Ctx) -> Result<(), Failure> {
     let maps = maps(&target)?;
     for refused in refused() {
         let Refused { name, titles, slot, place, because, ref spec } = refused;
+        // Where there are no loops at all, it is another rule that refuses this one, and at its other end.
+        if name == "endless" && !target.has(Feature::BoundedLoops) {
+            continue;
+        }
         let verdict = spec.link(&target)?.walk(&target, &maps)?;
         ensure!(verdict.refused.is_some(), "{name} was taken: {}", verdict.log);
         let Some(diagnosis) = verdict.diagnosis else { fail!("{name} is not explained: {}", verdict.log) };
