@@ -35,7 +35,9 @@ impl Table {
     pub fn row(&mut self, what: &str, unit: &str, ours: &Values, peer: &str, theirs: &Values) {
         let (ours, theirs) = (ours.median(), theirs.median());
         let (a, b) = (round(ours), round(theirs));
-        println!("| {what} | {a} {unit} | {b} {unit} | {peer} | {:.2} |", ours / theirs);
+        // Of nothing, as of losses that there are none of, there is no ratio.
+        let ratio = if theirs == 0.0 { "-".to_owned() } else { format!("{:.2}", ours / theirs) };
+        println!("| {what} | {a} {unit} | {b} {unit} | {peer} | {ratio} |");
     }
 
     /// Prints what could not be compared, and why.
