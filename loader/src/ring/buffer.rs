@@ -222,8 +222,8 @@ impl PerfBuffer {
     }
 }
 
-/// What a CPU's programs counted, and what its ring told, which is nearly the same; but `bpf_perf_event_output` answers 0 where a ring
-/// is full before Linux 5.1 (commit 56201969806a).
+/// What a CPU's programs counted, and what its ring told, which is nearly the same; but before Linux 5.1 `bpf_perf_event_output`
+/// answers 0 where a ring is full: `perf_event_output` in kernel/events/core.c had no result.
 fn with_told([none, full]: [u64; 2], by_ring: u64) -> [u64; 2] {
     [none, full.max(by_ring)]
 }

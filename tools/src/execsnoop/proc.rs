@@ -1,6 +1,7 @@
 //! What no program could tell, from /proc, as long as the process is there.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 
 use super::record::{Arg, End, Event};
 
@@ -21,7 +22,7 @@ pub fn complete(event: &mut Event, mntns: bool) {
     if event.ret != 0 || !event.has_holes() {
         return;
     }
-    let Ok(shown) = fs::read(format!("/proc/{pid}/cmdline")) else { return };
+    let Some(shown) = command_line(pid) else { return };
     // It may have gone on to run yet another program.
     let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     if name.strip_suffix(b"\n") == Some(&event.comm) {
@@ -35,6 +36,18 @@ pub fn complete(event: &mut Event, mntns: bool) {
     {
         event.name = Some(Arg::new(path.as_os_str().as_encoded_bytes()));
     }
+}
+
+/// More than the kernel lets a program be given with a usual stack.
+const MOST_SHOWN: usize = 4 << 20;
+
+/// The arguments that a process shows, each with its NUL. They are read at once: of a process that ends between two calls the second
+/// gets nothing, so that the first part would be taken for all.
+fn command_line(pid: u32) -> Option<Vec<u8>> {
+    let mut shown = vec![0; MOST_SHOWN];
+    let length = File::open(format!("/proc/{pid}/cmdline")).and_then(|mut file| file.read(&mut shown)).ok()?;
+    shown.truncate(length);
+    (length < MOST_SHOWN && shown.ends_with(b"\0")).then_some(shown)
 }
 
 /// `PPid:\t1`
@@ -130,6 +143,13 @@ mod tests {
     fn where_nothing_is_known_all_is_taken() {
         assert_eq!(filled(&[], End::Unreadable, &["x", "a"]), ["./x", "a"]);
         assert_eq!(filled(&[Some("x")], End::Unreadable, &["/bin/sh", "./x", "a"]), ["./x", "a"]);
+    }
+
+    #[test]
+    fn a_process_shows_its_arguments() {
+        let own: Vec<u8> = std::env::args().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
+        assert_eq!(command_line(std::process::id()), Some(own));
+        assert_eq!(command_line(u32::MAX), None);
     }
 
     #[test]

@@ -287,10 +287,16 @@ fn belonging(ctx: &mut Ctx) -> CaseResult {
     let [program] = programs.as_slice() else { fail!("{programs:?}") };
     ensure_eq!(program["name"], "connect_entry");
     ensure!(of(program, "machine").count() > 0, "{program}");
-    // What a case before left is let go by the kernel when it likes.
-    let added: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
-    ensure!(added.is_empty(), "programs stay: {added:?}");
-    Ok(())
+    // The kernel lets programs go when it likes, those of a case before too.
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let added: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
+        if added.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "programs stay: {added:?}");
+        sleep(Duration::from_millis(20));
+    }
 }
 
 fn quoted(ctx: &mut Ctx) -> CaseResult {
