@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::settings::Sysctl;
 use crate::guest::case::{Case, Ctx, Failure, chain, need};
+use crate::guest::leaks::Leftovers;
 use crate::guest::tool::{Tool, without};
 use crate::{ensure, ensure_eq, fail, skip};
 
@@ -279,7 +280,7 @@ fn own(ctx: &mut Ctx) -> CaseResult {
 /// The program to whose function it belongs is not among those that are shown.
 fn belonging(ctx: &mut Ctx) -> CaseResult {
     need(&ctx.target()?, &[Feature::Kprobes, Feature::FentryProg])?;
-    let before = Inventory::now()?.programs;
+    let before = Leftovers::now();
     let btf = ctx.btf().map(|btf| btf.display().to_string());
     let types: Vec<&str> = btf.iter().flat_map(|btf| ["--btf", btf.as_str()]).collect();
     let asked = ["bpf2bpf", "--program", "connect_entry", "--jited"];
@@ -287,16 +288,7 @@ fn belonging(ctx: &mut Ctx) -> CaseResult {
     let [program] = programs.as_slice() else { fail!("{programs:?}") };
     ensure_eq!(program["name"], "connect_entry");
     ensure!(of(program, "machine").count() > 0, "{program}");
-    // The kernel lets programs go when it likes, those of a case before too.
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let added: Vec<u32> = Inventory::now()?.programs.into_iter().filter(|id| !before.contains(id)).collect();
-        if added.is_empty() {
-            return Ok(());
-        }
-        ensure!(Instant::now() < end, "programs stay: {added:?}");
-        sleep(Duration::from_millis(20));
-    }
+    before.leak().map_or(Ok(()), |leak| fail!("it left behind {leak}"))
 }
 
 fn quoted(ctx: &mut Ctx) -> CaseResult {
