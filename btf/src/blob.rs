@@ -1,33 +1,35 @@
 //! A blob of BTF: header, types, strings.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::Error;
 use crate::c::by_name;
+use crate::index::{Index, Section, is_aggregate};
+use crate::source::Source;
 use crate::types::{Kind, Type, TypeId};
-
-/// Bytes that someone keeps, be it a vector or a mapping.
-pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 const MAGIC: u16 = 0xeb9f;
 /// The least header there is; newer ones are longer.
 const HEADER: usize = 24;
+/// What is known of a header; 7.1's has a layout section.
+const MOST_HEADER: usize = 32;
 
 /// The types of a kernel, a module or a program. Cloning it shares the bytes.
 #[derive(Clone)]
 pub struct Btf(Arc<Blob>);
 
 struct Blob {
-    bytes: Bytes,
+    source: Arc<dyn Source>,
     /// The types of the kernel that those of a module come after.
     base: Option<Btf>,
-    big_endian: bool,
-    /// Where each type begins, in bytes from the start of the blob; the first of them is type `first_id`.
-    offsets: Vec<u32>,
-    first_id: u32,
-    /// Which of them are structures and unions, so that those are found without a look at the others.
-    aggregates: Vec<u32>,
+    section: Section,
+    /// All types, once all were looked at.
+    whole: OnceLock<Index>,
+    /// Else the first ones.
+    part: Mutex<Index>,
+    /// Why it ends before its last type, where that was seen late.
+    broken: OnceLock<Error>,
     strings: (usize, usize),
     first_string: u32,
 }
@@ -36,7 +38,7 @@ impl std::fmt::Debug for Btf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Btf")
             .field("types", &self.len())
-            .field("big_endian", &self.0.big_endian)
+            .field("big_endian", &self.is_big_endian())
             .finish_non_exhaustive()
     }
 }
@@ -67,7 +69,7 @@ impl Btf {
     /// # Errors
     /// Bytes that are not BTF, or not all of it.
     pub fn parse(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self, Error> {
-        Self::indexed(Arc::new(bytes), None)
+        Self::begun(Arc::new(bytes), None)?.finished()
     }
 
     /// Reads a blob whose types come after those of `base`, as in /sys/kernel/btf/nf_conntrack.
@@ -75,20 +77,29 @@ impl Btf {
     /// # Errors
     /// As [`Btf::parse`].
     pub fn parse_split(bytes: impl AsRef<[u8]> + Send + Sync + 'static, base: &Self) -> Result<Self, Error> {
-        Self::indexed(Arc::new(bytes), Some(base.clone()))
+        Self::begun(Arc::new(bytes), Some(base.clone()))?.finished()
     }
 
-    fn indexed(bytes: Bytes, base: Option<Self>) -> Result<Self, Error> {
-        let data = (*bytes).as_ref();
-        let len = data.len();
+    /// Reads the header of a blob whose types someone else has checked, as the kernel has its own. Types are looked at when they are asked
+    /// for, and only as far as they have to be: the structures that most programs want are among the first.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`], as far as the header tells. Where a type is wrong, there are none after it.
+    pub fn trusted(source: impl Source + 'static) -> Result<Self, Error> {
+        Self::begun(Arc::new(source), None)
+    }
+
+    fn begun(source: Arc<dyn Source>, base: Option<Self>) -> Result<Self, Error> {
+        let len = source.size();
         let truncated = |what, at| Error::Truncated { what, at, len };
-        let magic = *data.first_chunk().ok_or(truncated("the header", 0))?;
+        let start = source.bytes(0..len.min(MOST_HEADER)).unwrap_or_default();
+        let magic = *start.first_chunk().ok_or(truncated("the header", 0))?;
         let big_endian = match (u16::from_le_bytes(magic), u16::from_be_bytes(magic)) {
             (MAGIC, _) => false,
             (_, MAGIC) => true,
             (magic, _) => return Err(Error::Magic(magic)),
         };
-        let reader = Reader { bytes: data, big_endian };
+        let reader = Reader { bytes: start, big_endian };
         let word = |index: usize| {
             let word = reader.u32(index * 4).and_then(|word| usize::try_from(word).ok());
             word.ok_or(truncated("the header", index * 4))
@@ -102,13 +113,13 @@ impl Btf {
             let end = start.checked_add(word(index + 1)?).filter(|&end| end <= len);
             Ok((start, end.ok_or(truncated(what, start))?))
         };
-        let types = section("the type section", 2)?;
+        let range = section("the type section", 2)?;
         let strings = section("the string section", 4)?;
         // Linux 7.1 describes its kinds in a section of their own.
-        let layouts = if header >= 32 { section("the layout section", 6)? } else { (0, 0) };
+        let layouts = if header >= MOST_HEADER { section("the layout section", 6)? } else { (0, 0) };
         let described = |kind: u8| {
             let at = layouts.0 + usize::from(kind) * 4;
-            let sizes = data.get(at..at + 2).filter(|_| at + 4 <= layouts.1)?;
+            let sizes = if at + 4 <= layouts.1 { source.bytes(at..at + 2)? } else { return None };
             Some((usize::from(sizes[0]), usize::from(sizes[1])))
         };
         let mut known = [None; 128];
@@ -117,59 +128,56 @@ impl Btf {
         }
 
         // The strings of a base begin with the empty one.
-        if base.is_none() && data.get(strings.0..strings.1).and_then(<[u8]>::first).is_some_and(|&first| first != 0) {
+        let first = source.bytes(strings.0..strings.1.min(strings.0 + 1)).and_then(<[u8]>::first);
+        if base.is_none() && first.is_some_and(|&first| first != 0) {
             return Err(Error::NoBase);
         }
         let (first_id, first_string) = match &base {
             Some(base) => (base.end(), base.end_of_strings()),
             None => (1, 0),
         };
-        // Most types of a kernel take 24 bytes or more; the rest is a matter of growing once.
-        let mut offsets = Vec::with_capacity((types.1 - types.0) / 24);
-        let mut aggregates = Vec::with_capacity((types.1 - types.0) / 400);
-        let mut at = types.0;
-        // Errors are made only where there is one: this runs for every type of a kernel.
-        while at < types.1 {
-            let head = data.get(at..types.1).and_then(|rest| rest.first_chunk::<12>());
-            let &[.., a, b, c, d, _, _, _, _] = head.ok_or_else(|| truncated("a type", at))?;
-            let info = if big_endian { u32::from_be_bytes([a, b, c, d]) } else { u32::from_le_bytes([a, b, c, d]) };
-            let kind = Kind::of(info);
-            let Some((fixed, each)) = known[usize::from(kind.0)] else {
-                let id = first_id.saturating_add(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
-                return Err(Error::Kind { kind: kind.0, id });
-            };
-            let elements = usize::try_from(Kind::elements(info)).unwrap_or(usize::MAX);
-            let next = at.saturating_add(12 + fixed).saturating_add(elements.saturating_mul(each));
-            if next > types.1 {
-                return Err(truncated("a type's members", at));
+        let section = Section { big_endian, range, first_id, known };
+        let part = Mutex::new(Index::before(&section));
+        let (whole, broken) = (OnceLock::new(), OnceLock::new());
+        Ok(Self(Arc::new(Blob { source, base, section, whole, part, broken, strings, first_string })))
+    }
+
+    /// It, once all its types were looked at.
+    fn finished(self) -> Result<Self, Error> {
+        let mut index = self.part().clone();
+        index.complete(&*self.0.source, &self.0.section)?;
+        let _ = self.0.whole.set(index);
+        Ok(self)
+    }
+
+    fn part(&self) -> MutexGuard<'_, Index> {
+        self.0.part.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All its types.
+    fn whole(&self) -> &Index {
+        self.0.whole.get_or_init(|| {
+            let mut index = self.part().clone();
+            if let Err(error) = index.complete(&*self.0.source, &self.0.section) {
+                let _ = self.0.broken.set(error);
             }
-            if is_aggregate(kind) {
-                aggregates.push(u32::try_from(offsets.len()).unwrap_or(u32::MAX));
-            }
-            offsets.push(u32::try_from(at).map_err(|_| truncated("a type", at))?);
-            at = next;
-        }
-        offsets.shrink_to_fit();
-        Ok(Self(Arc::new(Blob {
-            bytes: bytes.clone(),
-            base,
-            big_endian,
-            offsets,
-            first_id,
-            aggregates,
-            strings,
-            first_string,
-        })))
+            index
+        })
+    }
+
+    /// Why it ends before its last type, where it does.
+    pub(crate) fn broken(&self) -> Option<&Error> {
+        self.0.broken.get()
     }
 
     /// The blob.
     pub fn as_bytes(&self) -> &[u8] {
-        (*self.0.bytes).as_ref()
+        self.0.source.bytes(0..self.0.source.size()).unwrap_or_default()
     }
 
     /// The number after the last type's.
     pub(crate) fn end(&self) -> u32 {
-        self.0.first_id.saturating_add(u32::try_from(self.0.offsets.len()).unwrap_or(u32::MAX))
+        self.0.section.first_id.saturating_add(u32::try_from(self.len()).unwrap_or(u32::MAX))
     }
 
     fn end_of_strings(&self) -> u32 {
@@ -179,10 +187,9 @@ impl Btf {
 
     /// The bytes of the header, of the types and of the strings, without those of the base.
     pub fn section_sizes(&self) -> [usize; 3] {
-        let end = |index: Option<&u32>| index.and_then(|&at| usize::try_from(at).ok());
         let (start, stop) = self.0.strings;
         let types = self.types().map(|ty| ty.encoded_len()).sum();
-        [end(self.0.offsets.first()).unwrap_or(start), types, stop - start]
+        [self.whole().place(0).map_or(start, |(start, _)| start), types, stop - start]
     }
 
     /// All types of this name; the base's come last.
@@ -205,22 +212,22 @@ impl Btf {
 
     /// How many types there are, without those of the base and without `void`.
     pub fn len(&self) -> usize {
-        self.0.offsets.len()
+        self.whole().offsets.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.offsets.is_empty()
+        self.whole().offsets.is_empty()
     }
 
     /// Whether the blob was made for a big-endian machine.
     pub fn is_big_endian(&self) -> bool {
-        self.0.big_endian
+        self.0.section.big_endian
     }
 
     /// Every type, without those of the base.
     pub fn types(&self) -> impl Iterator<Item = Type<'_>> {
-        (self.0.first_id..self.end()).filter_map(|id| self.get(TypeId(id)))
+        (self.0.section.first_id..self.end()).filter_map(|id| self.get(TypeId(id)))
     }
 
     /// A type by its number; 0 is `void`.
@@ -237,26 +244,40 @@ impl Btf {
 
     /// A type by its number, if there is one.
     fn get(&self, id: TypeId) -> Option<Type<'_>> {
-        if id.0 < self.0.first_id {
+        let first_id = self.0.section.first_id;
+        if id.0 < first_id {
             return match &self.0.base {
                 Some(base) => base.get(id),
                 None => Some(Type { btf: self, id, name_off: 0, info: 0, size: 0, tail: &[] }),
             };
         }
-        let index = usize::try_from(id.0 - self.0.first_id).ok()?;
-        let at = |index: usize| self.0.offsets.get(index).and_then(|&at| usize::try_from(at).ok());
-        // What is after the last type belongs to other sections; decoding stops at the number of elements.
-        let blob = self.as_bytes();
-        let bytes = blob.get(at(index)?..at(index + 1).unwrap_or(blob.len()))?;
+        let index = usize::try_from(id.0 - first_id).ok()?;
+        let place = match self.0.whole.get() {
+            Some(whole) => whole.place(index),
+            None => {
+                let mut part = self.part();
+                if let Some(mut before) = index.checked_sub(part.offsets.len()) {
+                    self.extend(&mut part, |_, _| {
+                        let is_it = before == 0;
+                        before = before.saturating_sub(1);
+                        is_it
+                    });
+                }
+                part.place(index)
+            }
+        };
+        let (start, end) = place?;
+        let bytes = self.0.source.bytes(start..end)?;
         let (&[a, b, c, d, e, f, g, h, i, j, k, l], tail) = bytes.split_first_chunk::<12>()?;
         let words = [[a, b, c, d], [e, f, g, h], [i, j, k, l]];
-        let [name_off, info, size] = words.map(if self.0.big_endian { u32::from_be_bytes } else { u32::from_le_bytes });
+        let [name_off, info, size] =
+            words.map(if self.0.section.big_endian { u32::from_be_bytes } else { u32::from_le_bytes });
         Some(Type { btf: self, id, name_off, info, size, tail })
     }
 
     /// A word of a type's tail.
     pub(crate) fn word(&self, bytes: &[u8], index: usize) -> u32 {
-        Reader { bytes, big_endian: self.0.big_endian }.u32(index * 4).unwrap_or_default()
+        Reader { bytes, big_endian: self.0.section.big_endian }.u32(index * 4).unwrap_or_default()
     }
 
     /// A string of the blob or of its base; empty where there is none.
@@ -270,9 +291,17 @@ impl Btf {
             return self.0.base.as_ref()?.known_string(offset);
         }
         let (start, end) = self.0.strings;
-        let offset = usize::try_from(offset - self.0.first_string).ok()?;
-        let tail = self.as_bytes().get(start.checked_add(offset)?..end)?;
-        tail.iter().position(|&byte| byte == 0).map(|end| &tail[..end])
+        let at = start.checked_add(usize::try_from(offset - self.0.first_string).ok()?).filter(|&at| at <= end)?;
+        // As little as has its end is asked for.
+        let mut most = 64;
+        loop {
+            let tail = self.0.source.bytes(at..end.min(at.saturating_add(most)))?;
+            match tail.iter().position(|&byte| byte == 0) {
+                Some(length) => return Some(&tail[..length]),
+                None if tail.len() < most => return None,
+                None => most *= 16,
+            }
+        }
     }
 
     /// The string at an offset of the string section, as a program's source lines refer to them; none where none begins.
@@ -287,8 +316,8 @@ impl Btf {
             Some(offset) => {
                 let (start, end) = self.0.strings;
                 let at = usize::try_from(offset).ok().and_then(|offset| start.checked_add(offset));
-                let byte = at.filter(|&at| at < end).and_then(|at| self.as_bytes().get(at));
-                byte.is_some_and(|&byte| byte != 0)
+                let byte = at.filter(|&at| at < end).and_then(|at| self.0.source.bytes(at..at + 1));
+                byte.is_some_and(|byte| byte != [0])
             }
         }
     }
@@ -299,8 +328,22 @@ impl Btf {
             return self.0.base.as_ref().is_some_and(|base| base.string_is(offset, text));
         }
         let (start, end) = self.0.strings;
-        let strings = self.as_bytes().get(start..end).unwrap_or_default();
-        begins_at(strings, offset - self.0.first_string, text)
+        let at = usize::try_from(offset - self.0.first_string).ok().and_then(|offset| start.checked_add(offset));
+        let string = at.and_then(|at| {
+            let end = at.checked_add(text.len() + 1).filter(|&last| last <= end)?;
+            self.0.source.bytes(at..end)
+        });
+        string.is_some_and(|string| string.split_last() == Some((&0, text)))
+    }
+
+    /// Looks at more types, as far as there are any.
+    fn extend(&self, part: &mut Index, is_last: impl FnMut(u32, u32) -> bool) -> bool {
+        part.extend(&*self.0.source, &self.0.section, is_last).unwrap_or_else(|error| {
+            let _ = self.0.broken.set(error);
+            // Nothing can be told of what comes after it.
+            part.next = self.0.section.range.1;
+            false
+        })
     }
 
     /// The first type of this name whose kind is one of `kinds`. A module's own types come first, then the kernel's.
@@ -308,44 +351,109 @@ impl Btf {
         if name.is_empty() {
             return None;
         }
-        // This runs for thousands of types, so whatever is the same for all of them is done once.
-        let Blob { first_string, strings: (start, end), .. } = *self.0;
-        let reader = Reader { bytes: self.as_bytes(), big_endian: self.0.big_endian };
-        let strings = reader.bytes.get(start..end).unwrap_or_default();
         let wanted = kinds.iter().fold(0, |wanted: u128, kind| wanted | 1_u128.checked_shl(kind.0.into()).unwrap_or(0));
-        let matches = |index: u32| {
-            let at = self.0.offsets.get(usize::try_from(index).ok()?).and_then(|&at| usize::try_from(at).ok())?;
-            if wanted.checked_shr(Kind::of(reader.u32(at + 4)?).0.into())? & 1 == 0 {
-                return None;
-            }
-            let at = reader.u32(at)?;
-            let is_name = match at.checked_sub(first_string) {
-                Some(at) => begins_at(strings, at, name.as_bytes()),
-                None => self.string_is(at, name.as_bytes()),
-            };
-            is_name.then_some(index)
+        // This runs for thousands of types, and most differ in their kinds.
+        let is_it = |name_off: u32, info: u32| {
+            wanted.checked_shr(Kind::of(info).0.into()).is_some_and(|bits| bits & 1 != 0)
+                && self.string_is(name_off, name.as_bytes())
         };
-        let all = 0..u32::try_from(self.0.offsets.len()).unwrap_or(u32::MAX);
-        let found = if kinds.iter().all(|&kind| is_aggregate(kind)) {
-            self.0.aggregates.iter().copied().find_map(matches)
-        } else {
-            all.into_iter().find_map(matches)
+        let among = |index: &Index| {
+            let matches = |index_of: &u32| {
+                let (at, _) = index.place(usize::try_from(*index_of).ok()?)?;
+                let head = Reader { bytes: self.0.source.bytes(at..at + 8)?, big_endian: self.is_big_endian() };
+                is_it(head.u32(0)?, head.u32(4)?).then_some(*index_of)
+            };
+            if kinds.iter().all(|&kind| is_aggregate(kind)) {
+                index.aggregates.iter().find_map(matches)
+            } else {
+                (0..u32::try_from(index.offsets.len()).unwrap_or(u32::MAX)).find_map(|index| matches(&index))
+            }
+        };
+        let found = match self.0.whole.get() {
+            Some(whole) => among(whole),
+            None => {
+                let mut part = self.part();
+                among(&part).or_else(|| {
+                    let is_found = self.extend(&mut part, is_it);
+                    u32::try_from(part.offsets.len()).ok().filter(|_| is_found)?.checked_sub(1)
+                })
+            }
         };
         match found {
-            Some(index) => self.ty(TypeId(self.0.first_id + index)).ok(),
+            Some(index) => self.ty(TypeId(self.0.section.first_id + index)).ok(),
             None => self.0.base.as_ref().and_then(|base| base.find(name, kinds)),
         }
     }
 }
 
-/// Whether this string begins there, and ends where it ends.
-#[inline(always)]
-fn begins_at(strings: &[u8], at: u32, text: &[u8]) -> bool {
-    let tail = usize::try_from(at).ok().and_then(|at| strings.get(at..)).unwrap_or_default();
-    tail.get(text.len()) == Some(&0) && tail.starts_with(text)
-}
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What most look-ups are for; one type in ten is one.
-fn is_aggregate(kind: Kind) -> bool {
-    matches!(kind, Kind::STRUCT | Kind::UNION)
+    use super::*;
+    use crate::Builder;
+
+    const TYPES: u32 = 2000;
+
+    /// Structures of one member each, `s1 { int m1; }` and so on, each after a forward declaration.
+    fn blob() -> Vec<u8> {
+        let mut types = Builder::new();
+        let int = types.int("int", 4, true);
+        for n in 1..=TYPES {
+            types.fwd(&format!("f{n}"));
+            types.strukt(&format!("s{n}"), 4, &[(&format!("m{n}"), int, 0)]);
+        }
+        types.finish()
+    }
+
+    /// Bytes that know how far they were looked at.
+    struct Watched(Vec<u8>, Arc<AtomicUsize>);
+
+    impl Source for Watched {
+        fn size(&self) -> usize {
+            self.0.len()
+        }
+
+        fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+            self.1.fetch_add(range.len(), Ordering::Relaxed);
+            self.0.get(range)
+        }
+    }
+
+    #[test]
+    fn types_that_are_trusted_are_looked_at_as_far_as_they_are_asked_for() {
+        let (bytes, seen) = (blob(), Arc::new(AtomicUsize::new(0)));
+        let whole = Btf::parse(bytes.clone()).unwrap();
+        let btf = Btf::trusted(Watched(bytes.clone(), seen.clone())).unwrap();
+        assert!(seen.load(Ordering::Relaxed) < 100);
+        for path in ["s5.m5", "s3.m3", "s100.m100"] {
+            assert_eq!(btf.field(path).unwrap(), whole.field(path).unwrap());
+        }
+        assert_eq!(btf.find("f101", &[Kind::FWD]).unwrap().id, TypeId(202));
+        assert!(seen.load(Ordering::Relaxed) < bytes.len() / 2, "{seen:?} of {}", bytes.len());
+        // By its number, one further on; then one that is not there; then all.
+        let id = TypeId(2 * TYPES);
+        assert_eq!(btf.ty(id).unwrap().name(), whole.ty(id).unwrap().name());
+        assert!(btf.find("f1", &[Kind::STRUCT]).is_none() && btf.find("s1", &[Kind::STRUCT]).is_some());
+        assert!(btf.ty(TypeId(2 * TYPES + 2)).is_err() && btf.broken().is_none());
+        assert_eq!((btf.len(), btf.section_sizes(), btf.as_bytes()), (whole.len(), whole.section_sizes(), &bytes[..]));
+        assert!(btf.types().map(|ty| ty.id).eq(whole.types().map(|ty| ty.id)));
+        assert_eq!(btf.field("s2000.m2000").unwrap(), whole.field("s2000.m2000").unwrap());
+    }
+
+    #[test]
+    fn what_is_wrong_with_them_is_seen_when_it_is_come_to() {
+        let mut bytes = blob();
+        // The kind of the last type.
+        let at = Btf::parse(bytes.clone()).unwrap().whole().place(2 * TYPES as usize).unwrap().0;
+        bytes[at + 7] = 31;
+        assert!(matches!(Btf::parse(bytes.clone()), Err(Error::Kind { kind: 31, id: 4001 })));
+        let btf = Btf::trusted(bytes).unwrap();
+        assert_eq!(btf.field("s7.m7").unwrap().offset, 0);
+        let said = btf.field("s2000.m2000").unwrap_err().to_string();
+        assert!(said.contains("`s2000` among those that can be read") && said.contains("4001"), "{said}");
+        assert_eq!(btf.len(), 4000);
+        assert!(Btf::trusted(b"not BTF".to_vec()).is_err());
+    }
 }

@@ -75,7 +75,11 @@ impl Btf {
     fn one_field(&self, path: &str, through: &mut Vec<(TypeId, usize)>) -> Result<Field, Error> {
         let wrong = |why: String| Error::Path { path: path.to_owned(), why };
         let (root, rest) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
-        let mut ty = self.root(root).ok_or_else(|| wrong(format!("there is no struct, union or typedef `{root}`")))?;
+        let missing = || {
+            let why = self.broken().map(|error| format!(" among those that can be read: {error}"));
+            wrong(format!("there is no struct, union or typedef `{root}`{}", why.unwrap_or_default()))
+        };
+        let mut ty = self.root(root).ok_or_else(missing)?;
         let mut bits = 0_u32;
         let mut bit_size = None;
         for step in steps(rest).ok_or_else(|| wrong("it is not made of `.member` and `[index]`".to_owned()))? {

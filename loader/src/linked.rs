@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use bpfkit_asm::{Fixup, Helper, Insn, Names, SourceRef, Sources, list};
+use bpfkit_asm::{Fixup, Helper, Insn, Names, SourceRef, Sources, Version, list};
 use bpfkit_btf::{Builder, Kind};
 
 use crate::feature::Feature;
@@ -243,10 +243,18 @@ impl Linked {
     /// Loads it, for a function of the program `onto` where there is one.
     pub(crate) fn load_at(self, target: &Target, maps: &Maps, onto: Option<BorrowedFd<'_>>) -> Result<Prog, Error> {
         let bytes = self.bytes(maps)?;
-        if self.reads_kernel() && target.lockdown() == Some("confidentiality") {
-            // Newer kernels refuse the helper as if it were unknown; before Linux 5.14 it reads zeros.
-            let what = format!("cannot load the program `{}`, which reads the kernel's memory", self.spec.name);
-            return Err(Error::privileged(what, std::io::Error::from_raw_os_error(libc::EPERM)));
+        let locked = || {
+            let is_locked = self.reads_kernel() && target.lockdown() == Some("confidentiality");
+            is_locked.then(|| {
+                let what = format!("cannot load the program `{}`, which reads the kernel's memory", self.spec.name);
+                Error::privileged(what, std::io::Error::from_raw_os_error(libc::EPERM))
+            })
+        };
+        // Such a kernel takes the program before Linux 5.14, and has it read zeros.
+        if target.version() < Version::new(5, 14)
+            && let Some(error) = locked()
+        {
+            return Err(error);
         }
         let license = [self.spec.license.as_bytes(), b"\0"].concat();
         let attributes = self.attributes();
@@ -261,7 +269,8 @@ impl Linked {
         };
         match result {
             Ok(fd) => Ok(Prog { fd: fd.into(), spec: self.spec.into(), found: self.found.into() }),
-            Err(error) => Err(self.rejected(attributes, input, plain, error)),
+            // A newer one refuses the helper as if it were unknown.
+            Err(error) => Err(locked().unwrap_or_else(|| self.rejected(attributes, input, plain, error))),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::feature::{Feature, Known};
 use crate::kind::ProgType;
 use crate::origin::Origin;
 use crate::pid_namespace::PidNamespace;
-use crate::sys::map::map_file;
+use crate::sys::map::{PagedFile, map_file};
 use crate::tracefs::{Format, Tracefs};
 use crate::types::{BtfSource, Search};
 use crate::{Error, kallsyms, kernel, probe};
@@ -466,11 +466,13 @@ impl Target {
 /// Where the running kernel shows its types.
 pub(crate) const SYSFS_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The running kernel's types. Linux 6.16 and newer let them be mapped, which spares a copy of several megabytes.
+/// The running kernel's types, of which those are looked at that are asked for. Linux 6.16 and newer let them be mapped, which spares the
+/// reading.
 fn sysfs_btf() -> Result<Btf, bpfkit_btf::Error> {
     let path = Path::new(SYSFS_BTF);
-    match map_file(path) {
-        Ok(mapping) => Btf::parse(mapping),
-        Err(_) => Btf::from_file(path),
-    }
+    let opened = match map_file(path) {
+        Ok(mapping) => return Btf::trusted(mapping),
+        Err(_) => PagedFile::open(path),
+    };
+    Btf::trusted(opened.map_err(|error| bpfkit_btf::Error::Io(path.to_owned(), error))?)
 }

@@ -95,6 +95,7 @@ mod tests {
         "PERF_EVENT_IOC_SET_BPF" perf::set_bpf(null().as_fd(), null().as_fd());
         "PERF_EVENT_IOC_ENABLE" perf::enable(null().as_fd());
         "mmap" map::map_file(std::path::Path::new("/dev/null"));
+        "mmap" map::PagedFile::open(std::path::Path::new("/dev/null"));
         "mmap" map::RingMap::new(&null().into(), 1);
         "epoll_create1" process::Epoll::new();
         "epoll_ctl" process::Epoll::new().and_then(|epoll| epoll.add(null().as_fd()));

@@ -3,11 +3,15 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use memmap2::{Mmap, MmapOptions, MmapRaw};
+use bpfkit_btf::Source;
+use memmap2::{Advice, Mmap, MmapOptions, MmapRaw};
 
 use super::call;
 use super::process::page_size;
@@ -19,6 +23,55 @@ pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
     // The kernel takes private mappings only (btf_sysfs_vmlinux_mmap in kernel/bpf/sysfs_btf.c).
     // SAFETY: the kernel never changes its own types, and nobody else can write to or cut a file of sysfs.
     call("mmap", || unsafe { MmapOptions::new().len(length).map_copy_read_only(&file) })
+}
+
+/// A file that does not change, of which those pages are read that are asked for.
+#[derive(Debug)]
+pub(crate) struct PagedFile {
+    file: File,
+    memory: MmapRaw,
+    size: usize,
+    /// Which pages were read.
+    read: Mutex<Vec<bool>>,
+}
+
+impl PagedFile {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let size = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+        let memory = call("mmap", || MmapOptions::new().len(size.max(1)).map_anon())?;
+        // A huge page would take as much memory as half of the file. A kernel that has none refuses the advice.
+        let _ = memory.advise(Advice::NoHugePage);
+        let read = Mutex::new(vec![false; size.div_ceil(page_size())]);
+        Ok(Self { file, memory: memory.into(), size, read })
+    }
+}
+
+impl Source for PagedFile {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        let length = range.end.checked_sub(range.start).filter(|_| range.end <= self.size)?;
+        let page = page_size();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in range.start / page..range.end.div_ceil(page) {
+            if !read[number] {
+                let at = number * page;
+                // SAFETY: the page, or as much of it as the file has, is within the mapping, which lives as long as `self`. Nobody
+                // else has it: it is handed out only after it is marked as read, and the lock is held until then.
+                let room = unsafe {
+                    std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(at), page.min(self.size - at))
+                };
+                self.file.read_exact_at(room, u64::try_from(at).ok()?).ok()?;
+                read[number] = true;
+            }
+        }
+        drop(read);
+        // SAFETY: the range is within the mapping, and its pages were read, so that nobody writes to them any more.
+        Some(unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(range.start), length) })
+    }
 }
 
 /// Where `struct perf_event_mmap_page` of include/uapi/linux/perf_event.h has the kernel's and the reader's position.
@@ -118,6 +171,34 @@ mod tests {
             ring.set_tail(ring.head());
             assert!(read(&ring).is_empty());
         }
+    }
+
+    /// Asked for in any order, across pages and up to the end, which is within one.
+    #[test]
+    fn of_a_file_those_pages_are_read_that_are_asked_for() {
+        let page = page_size();
+        let bytes: Vec<u8> = (0..page * 9 / 2).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let place = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(place.path(), &bytes).unwrap();
+        let file = PagedFile::open(place.path()).unwrap();
+        assert_eq!(file.size(), bytes.len());
+        let read = || file.read.lock().unwrap().iter().filter(|&&is_read| is_read).count();
+        let first = file.bytes(page * 4..bytes.len()).unwrap();
+        for (range, pages) in
+            [(3..3, 1), (5..7, 2), (0..page, 2), (page - 1..page + 1, 3), (1..page * 2, 3), (0..bytes.len(), 5)]
+        {
+            assert_eq!(file.bytes(range.clone()).unwrap(), &bytes[range.clone()], "{range:?}");
+            assert_eq!(read(), pages, "{range:?}");
+        }
+        assert_eq!(first, &bytes[page * 4..]);
+        let beyond = bytes.len() + 1;
+        assert!(file.bytes(0..beyond).is_none() && file.bytes(beyond..beyond).is_none());
+        // A file that was cut has less than it said.
+        let cut = PagedFile::open(place.path()).unwrap();
+        std::fs::write(place.path(), &bytes[..page]).unwrap();
+        assert!(cut.bytes(0..page).is_some() && cut.bytes(0..page + 1).is_none());
+        std::fs::write(place.path(), b"").unwrap();
+        assert_eq!(PagedFile::open(place.path()).unwrap().bytes(0..0), Some(&[][..]));
     }
 
     /// The kernel's positions are believed no further than the ring is long.
