@@ -21,6 +21,7 @@
 //! # Ok::<(), bpfkit_asm::Error>(())
 //! ```
 #![forbid(unsafe_code)]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 extern crate self as bpfkit_asm;
 

@@ -16,6 +16,7 @@
 //! # Ok::<(), bpfkit_btf::Error>(())
 //! ```
 #![forbid(unsafe_code)]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod archive;
 mod blob;

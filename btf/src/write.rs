@@ -1,6 +1,8 @@
 //! Writing BTF.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 
 use crate::types::{Kind, TypeId};
 
@@ -11,7 +13,9 @@ pub struct Builder {
     count: u32,
     big_endian: bool,
     strings: Vec<u8>,
-    known: HashMap<String, u32>,
+    /// Where strings are, by their hashes alone, as there may be a million. Of several with one hash the first is found again.
+    known: HashMap<u64, u32>,
+    hasher: RandomState,
     equal: HashMap<Vec<u32>, TypeId>,
 }
 
@@ -29,20 +33,36 @@ impl Builder {
 
     /// No types but `void`, for a machine of that byte order.
     pub fn with_byte_order(big_endian: bool) -> Self {
-        let known = HashMap::from([(String::new(), 0)]);
-        Self { types: Vec::new(), count: 0, big_endian, strings: vec![0], known, equal: HashMap::new() }
+        let mut builder = Self {
+            types: Vec::new(),
+            count: 0,
+            big_endian,
+            strings: Vec::new(),
+            known: HashMap::new(),
+            hasher: RandomState::new(),
+            equal: HashMap::new(),
+        };
+        // What has no name has the first.
+        builder.string("");
+        builder
     }
 
     /// Where a string is in the string section; equal strings are kept once. A NUL ends it early.
     pub fn string(&mut self, text: &str) -> u32 {
-        if let Some(&offset) = self.known.get(text) {
+        let text = text.split('\0').next().unwrap_or_default().as_bytes();
+        let hash = self.hasher.hash_one(text);
+        let is_there = |&offset: &u32| {
+            let rest = usize::try_from(offset).ok().and_then(|offset| self.strings.get(offset..));
+            rest.and_then(|rest| rest.strip_prefix(text)).is_some_and(|rest| rest.first() == Some(&0))
+        };
+        if let Some(offset) = self.known.get(&hash).copied().filter(is_there) {
             return offset;
         }
         // A blob of 4 GiB cannot be loaded anyway, so what lies behind is as good as nameless.
         let offset = u32::try_from(self.strings.len()).unwrap_or_default();
-        self.strings.extend(text.bytes().take_while(|&byte| byte != 0));
+        self.strings.extend(text);
         self.strings.push(0);
-        self.known.insert(text.to_owned(), offset);
+        self.known.entry(hash).or_insert(offset);
         offset
     }
 
@@ -194,6 +214,18 @@ mod tests {
         assert_eq!(types.ptr(int), pointer);
         assert_ne!(types.ptr(pointer), pointer);
         assert_eq!(Btf::parse(types.finish()).unwrap().types().count(), 4);
+    }
+
+    #[test]
+    fn equal_strings_are_there_once_and_end_at_a_nul() {
+        let mut types = Builder::new();
+        let [empty, one, other] = ["", "one", "on"].map(|text| types.string(text));
+        assert_eq!((empty, one, other), (0, 1, 5));
+        assert_eq!(["on", "one", "", "one\0more"].map(|text| types.string(text)), [other, one, empty, one]);
+        // Another text that happens to have the hash of a known one is not taken for that.
+        let hash = types.hasher.hash_one("another".as_bytes());
+        types.known.insert(hash, one);
+        assert_eq!(types.string("another"), 8);
     }
 
     #[test]

@@ -113,8 +113,8 @@ pub fn to(capabilities: Capabilities) -> io::Result<Capabilities> {
 
 /// Leaves the calling thread what it takes to find files that processes have mapped, and to attach to them:
 /// [`Capabilities::ATTACH`], without CAP_SYS_ADMIN where the kernel does without. That is asked by trying: Linux 5.9 to 6.15 did,
-/// until their stable releases of July 2025 took a uprobe to be what CAP_PERFMON is too little for, since one in the middle of an
-/// instruction destroys a process.
+/// until commit ba677dbe77af (Linux 6.16; 5.10.240, 5.15.189, 6.1.146, 6.6.99, 6.12.39 and 6.15.7) took a uprobe to be what
+/// CAP_PERFMON is too little for, since one in the middle of an instruction destroys a process.
 ///
 /// # Errors
 /// As [`to_reading`].

@@ -143,6 +143,10 @@ impl fmt::Display for Error {
             Self::Io { what, hint: Some(hint), .. } => write!(f, "{what} ({hint})"),
             Self::Asm(_) => f.write_str("cannot assemble the program"),
             Self::Btf(_) => f.write_str("cannot find what the program needs in the kernel's types"),
+            // The file that was asked for is the only place.
+            Self::NoBtf(tried) if matches!(&tried[..], [(place, _)] if place == "--btf") => {
+                write!(f, "the kernel's types were not found by --btf: {}", tried[0].1)
+            }
             Self::NoBtf(tried) => {
                 f.write_str("the kernel's types were not found; --btf FILE names a file that has them")?;
                 tried.iter().try_for_each(|(place, why)| write!(f, "\n  {place}: {why}"))

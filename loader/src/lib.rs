@@ -3,6 +3,7 @@
 //! What a program needs of a kernel is described by values ([`MapSpec`], [`ProgSpec`]); a [`Target`] is everything that code may
 //! depend on. [`ProgSpec::link`] joins the two without touching a kernel; only `create`, `load`, `attach` and `open` do.
 #![deny(unsafe_code)]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod answer;
 mod attach;

@@ -391,16 +391,13 @@ impl Linked {
 
     /// The slots at which another source line begins. The kernel wants one at each function's start; more of the same line tell
     /// nothing.
-    pub(crate) fn lines(&self) -> Vec<(usize, Option<SourceRef<'_>>)> {
-        let mut lines: Vec<(usize, Option<SourceRef<'_>>)> = Vec::new();
-        for listed in list(&self.insns, &()) {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, Option<SourceRef<'_>>)> {
+        let mut last = None;
+        list(&self.insns, &()).filter_map(move |listed| {
             let source = self.sources.get(listed.slot);
             let is_start = self.funcs.iter().any(|&(start, _)| start == listed.slot);
-            if is_start || lines.last().is_none_or(|&(_, last)| last != source) {
-                lines.push((listed.slot, source));
-            }
-        }
-        lines
+            (last.replace(source) != Some(source) || is_start).then_some((listed.slot, source))
+        })
     }
 
     /// Types, functions and source lines for the kernel, where it takes them.

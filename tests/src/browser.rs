@@ -32,6 +32,9 @@ impl Browser {
     ///
     /// # Errors
     /// Why there is none.
+    ///
+    /// # Panics
+    /// Not itself, but its reader: when the browser says what is no message of the protocol.
     pub fn start() -> Result<Self, String> {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let paths = std::env::var_os("PATH").unwrap_or_default();

@@ -134,6 +134,9 @@ pub fn assemble(text: &str) -> Code {
 }
 
 /// Programs that let the verifier come across the forms, with their names. What it refuses it has listed before.
+///
+/// # Panics
+/// When a statement of the list is wrong.
 pub fn verifiable() -> Vec<(String, Code)> {
     let programs =
         all().into_iter().map(|form| form.text).filter(|text| !text.contains("goto -") && !text.contains("gotol -"));

@@ -9,4 +9,5 @@ pub mod meter;
 pub mod objects;
 pub mod programs;
 pub mod prototypes;
+pub mod shown;
 pub mod verifier;

@@ -40,6 +40,9 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// A kernel of this version with the types of a fixture.
+///
+/// # Panics
+/// Where there is no such fixture.
 pub fn target(version: Version, types: &str) -> Target {
     let btf = Btf::from_file(fixture(&format!("btf/{types}.btf"))).expect("a fixture");
     Target::offline(Some(btf), version)
@@ -68,6 +71,9 @@ pub fn check_refused(tool: &str, lines: &[(&str, &str)]) {
 ///
 /// # Errors
 /// What the tool says.
+///
+/// # Panics
+/// Where the line is no tool's.
 pub fn programs(line: &str, target: &Target) -> Result<Vec<ProgSpec>, bpfkit::Error> {
     let command = parse(line).unwrap_or_else(|error| panic!("{error}")).command;
     command.tool().unwrap_or_else(|| panic!("{line}: no tool")).programs(target)
@@ -77,6 +83,9 @@ pub fn programs(line: &str, target: &Target) -> Result<Vec<ProgSpec>, bpfkit::Er
 ///
 /// # Errors
 /// What the command says.
+///
+/// # Panics
+/// Where the line is wrong usage, or what is printed is no text.
 pub fn printed(line: &str) -> Result<String, bpfkit::Error> {
     let mut file = tempfile::tempfile().expect("a file without a name");
     let command = parse(line).unwrap_or_else(|error| panic!("{error}")).command;
@@ -92,6 +101,9 @@ pub fn printed(line: &str) -> Result<String, bpfkit::Error> {
 ///
 /// # Errors
 /// What the tool says.
+///
+/// # Panics
+/// Where the line is no tool's.
 pub fn subject<'a>(line: &str, target: &'a Target) -> Result<Subject<'a>, bpfkit::Error> {
     let command = parse(line).unwrap_or_else(|error| panic!("{error}")).command;
     Subject::of(command.tool().unwrap_or_else(|| panic!("{line}: no tool")), target)

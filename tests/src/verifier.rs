@@ -111,6 +111,9 @@ const BOUNDS: &str = "access outside of bounds";
 const STACK: [&str; 2] = ["access outside of the stack", "stack not written"];
 
 /// Programs that every kernel refuses.
+///
+/// # Panics
+/// When one of them cannot be assembled.
 pub fn refused() -> Vec<Refused> {
     let refuse = |name, titles, slot, place, because, code| Refused {
         name,

@@ -3,35 +3,20 @@
 
 use std::process::Command;
 
-use bpfkit_asm::bpf;
-use bpfkit_loader::{Attach, CType, Error, Linkage, MapSpec, Maps, Prog, ProgSpec, Prototype, Target};
+use bpfkit_loader::{Maps, Prog, Target};
 use bpfkit_tests::programs::{check_refused, printed};
+use bpfkit_tests::shown;
 use serde_json::Value;
 
-/// A program of two functions with a map. None where this process may not load one.
+/// The program that is shown here. None where this process may not load one.
 fn load() -> Option<(Prog, Maps)> {
-    let target = Target::running().unwrap();
-    let mut maps = Maps::new();
-    if let Err(Error::Io { .. }) = maps.create(&MapSpec::array("cells", 8, 1), &target) {
-        eprintln!("skipped: it takes root");
-        return None;
+    match shown::load(&Target::running().unwrap()) {
+        Err(error) if error.is_permission() => {
+            eprintln!("skipped: it takes root: {}", bpfkit::Chain(&error));
+            None
+        }
+        loaded => Some(loaded.unwrap()),
     }
-    let entry = bpf! {
-        r1 = map[cells];
-        call bpf_ktime_get_ns;
-        r1 = r0;
-        call second;
-        exit;
-    };
-    let second = bpf! {
-        r0 = r1;
-        r0 &= 1;
-        exit;
-    };
-    let spec = ProgSpec::new("shown_to_others", Attach::None, entry).unwrap();
-    let proto = Prototype::int().param("number", CType::U64);
-    let prog = spec.func_with("second", proto, Linkage::Static, second).unwrap().load(&target, &maps).unwrap();
-    Some((prog, maps))
 }
 
 #[test]
@@ -47,7 +32,7 @@ fn a_loaded_program_is_shown_with_its_lines_functions_and_maps() {
     has("int second(unsigned long long number):\n");
     has("(18) r1 = map[cells]");
     let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {text}"));
-    assert!(line("#second").contains("; loaded.rs:"), "{text}");
+    assert!(line("#second").contains("; shown.rs:"), "{text}");
     assert!(line("(57) r0 &= 1").ends_with("  r0 &= 1"), "{text}");
     // By its name, of which there may be others in other tests.
     let named = printed("dump --name shown_to_others --format json").unwrap();

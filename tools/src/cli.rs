@@ -1,6 +1,7 @@
 //! The command line: which tool or question, and what its end means to the shell.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -128,17 +129,27 @@ impl Cli {
             if args.tool.is_some() && args.which.is_any() {
                 let both =
                     "programs on this system are shown by themselves: give a tool, or --id, --name, --pinned or --all";
-                return Err(Self::command().error(ErrorKind::ArgumentConflict, both));
+                return Err(Self::misused(&line, ErrorKind::ArgumentConflict, both));
             }
-            args.sides = args.view.diff.iter().map(|words| Side::read(words, &line)).collect::<Result<_, _>>()?;
+            args.sides = Side::both(&args.view.diff, &line)?;
         }
         let options = cli.command.tool().map(Tool::options);
         if options.is_some_and(|options| options.kernel.version.is_some() && !options.ebpf) {
             // Only `dump` can do without --ebpf, so that clap's `requires` would ask for too much there.
             let missing = "--kernel prints programs for another kernel, and so needs --ebpf";
-            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, missing));
+            return Err(Self::misused(&line, ErrorKind::MissingRequiredArgument, missing));
         }
         Ok(cli)
+    }
+
+    /// What is wrong with a command line that clap has nothing against, with the usage of its command.
+    pub(crate) fn misused(line: &[OsString], kind: ErrorKind, why: impl Display) -> clap::Error {
+        let mut command = Self::command();
+        command.build();
+        match line.get(1).and_then(|name| command.find_subcommand_mut(name)) {
+            Some(command) => command.error(kind, why),
+            None => command.error(kind, why),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ impl fmt::Display for Error {
         match self {
             Self::Asm(_) => f.write_str("cannot assemble the program"),
             Self::Loader(error) => error.fmt(f),
+            // It says itself which file it is about, where there is one.
+            Self::Btf(error @ (bpfkit_btf::Error::Io(..) | bpfkit_btf::Error::File(..))) => error.fmt(f),
             Self::Btf(_) => f.write_str("cannot read the types"),
             Self::Request(text) => f.write_str(text),
             Self::Record(bytes) => write!(f, "a program of ours sent a record of {bytes} bytes, which none has"),
@@ -58,6 +60,7 @@ impl std::error::Error for Error {
         match self {
             Self::Asm(error) => Some(error),
             Self::Loader(error) => error.source(),
+            Self::Btf(error @ (bpfkit_btf::Error::Io(..) | bpfkit_btf::Error::File(..))) => error.source(),
             Self::Btf(error) => Some(error),
             Self::About(_, error) => Some(error),
             Self::Io(_, error) | Self::Output(error) => Some(error),

@@ -1,5 +1,6 @@
 //! The tools of bpfkit. One module holds one tool: its manual, arguments, event, maps, programs and output.
 #![forbid(unsafe_code)]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 pub mod asm;
 pub mod bpf2bpf;

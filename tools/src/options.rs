@@ -37,7 +37,8 @@ pub struct Options {
 /// Which kernel programs are made for.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Kernel {
-    /// Take the kernel's types from this file: BTF, a vmlinux with BTF or DWARF, or an archive that `bpfkit btf archive` made
+    /// Take the kernel's types, where they are needed, from this file: BTF, a vmlinux with BTF or DWARF, or an archive that `bpfkit btf
+    /// archive` made
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
     /// Show the programs as they are for this kernel, not for the running one; --btf has its types
@@ -103,7 +104,9 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("must be more than nothing".to_owned()),
+        Ok(_) => Err("must be more than nothing".to_owned()),
+        Err(error) if seconds > 0.0 => Err(format!("too long: {error}")),
+        Err(_) => Err("must be a positive number of seconds".to_owned()),
     }
 }
 
@@ -122,8 +125,16 @@ mod tests {
     #[test]
     fn a_duration_is_a_positive_number() {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
-        for text in ["0", "-1", "nan", "inf", "soon", ""] {
-            assert!(seconds(text).is_err(), "{text}");
+        for (text, reason) in [
+            ("0", "more than nothing"),
+            ("-1", "positive"),
+            ("nan", "positive"),
+            ("inf", "too long"),
+            ("1e30", "too long"),
+            ("soon", "not a number"),
+            ("", "not a number"),
+        ] {
+            assert!(seconds(text).unwrap_err().contains(reason), "{text}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One grammar, two token sources: the `bpf!` macro hands in the compiler's tokens, `Asm::parse` of bpfkit-asm hands in those of
 //! a text. Both get the same [`Stmt`]s, so a program means the same in a Rust source and in a file.
 #![forbid(unsafe_code)]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod ast;
 mod helper;

@@ -157,10 +157,13 @@ impl File {
     }
 
     /// The header, what the sections have, and their table.
-    fn lay_out(&self, names: &[usize]) -> Vec<u8> {
-        let mut bytes = vec![0; HEADER];
+    fn lay_out(self, names: &[usize]) -> Vec<u8> {
+        let count = self.sections.len();
+        let room = |section: &Section| section.bytes.len() + ALIGN + SECTION;
+        let mut bytes = Vec::with_capacity(HEADER + SECTION + self.sections.iter().map(room).sum::<usize>());
+        bytes.resize(HEADER, 0);
         let mut table = Bytes(vec![0; SECTION]);
-        for (section, &name) in self.sections.iter().zip(names) {
+        for (section, &name) in self.sections.into_iter().zip(names) {
             bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
             table.size(name);
             table.word(section.kind);
@@ -183,7 +186,6 @@ impl File {
         // Neither an entry nor segments, but the table of sections; no flags.
         [0, 0, bytes.len()].into_iter().for_each(|n| header.wide(n));
         header.word(0);
-        let count = self.sections.len();
         // The last section is that of the names.
         [HEADER, 0, 0, SECTION, count + 1, count].into_iter().for_each(|n| header.half(n));
         bytes[..HEADER].copy_from_slice(&header.0);

@@ -53,11 +53,11 @@ pub(super) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    pub(super) fn new(programs: &'a [Linked], names: &mut Identifiers) -> Self {
+    pub(super) fn new(programs: &[&'a Linked], names: &mut Identifiers) -> Self {
         let mut layout = Self { sections: vec![Section::new(TEXT)], callees: Vec::new() };
         // Programs before the functions that they call: it is they that people look for by name.
         let entries: Vec<String> = programs.iter().map(|program| names.take(&program.spec().name, "prog")).collect();
-        for (program, linked) in programs.iter().enumerate() {
+        for (program, &linked) in programs.iter().enumerate() {
             let called = functions(linked).skip(1).map(|(func, slots)| {
                 let part = Part { name: String::new(), start: 0, slots, is_global: false, func, linked, program };
                 (func.name.as_str(), layout.subprogram(names, part))
@@ -65,7 +65,7 @@ impl<'a> Layout<'a> {
             let called = called.collect();
             layout.callees.push(called);
         }
-        for (name, (program, linked)) in entries.into_iter().zip(programs.iter().enumerate()) {
+        for (name, (program, linked)) in entries.into_iter().zip(programs.iter().copied().enumerate()) {
             let Some((func, slots)) = functions(linked).next() else { continue };
             let section = linked.spec().attach.section(&layout.onto(programs, linked));
             let known = layout.sections.iter_mut().position(|known| known.name == section);
@@ -90,7 +90,7 @@ impl<'a> Layout<'a> {
     }
 
     /// What the object calls the function that a program belongs to.
-    fn onto(&self, programs: &[Linked], program: &Linked) -> String {
+    fn onto(&self, programs: &[&Linked], program: &Linked) -> String {
         let Some(onto) = program.spec().attach.onto() else { return String::new() };
         let owner = programs.iter().position(|other| other.spec().name == onto.program);
         let part = owner.and_then(|owner| self.callee(owner, &onto.func).ok());

@@ -31,7 +31,11 @@ const LICENSE: &str = "_license";
 /// # Errors
 /// A map that is not described; licences that differ, of which an object has one; what libbpf has no relocation for: functions of
 /// the kernel, and the values of maps that are declared as such.
-pub fn object(programs: &[Linked], maps: &[MapSpec]) -> Result<Vec<u8>, Error> {
+pub fn object<'a>(programs: impl IntoIterator<Item = &'a Linked>, maps: &[MapSpec]) -> Result<Vec<u8>, Error> {
+    write(&programs.into_iter().collect::<Vec<_>>(), maps)
+}
+
+fn write(programs: &[&Linked], maps: &[MapSpec]) -> Result<Vec<u8>, Error> {
     let mut names = Identifiers::default();
     let maps: Vec<(String, &MapSpec)> = maps.iter().map(|map| (names.take(&map.name, "map"), map)).collect();
     let layout = Layout::new(programs, &mut names);
@@ -79,7 +83,7 @@ pub fn object(programs: &[Linked], maps: &[MapSpec]) -> Result<Vec<u8>, Error> {
 }
 
 /// The licence of all programs, ended by a NUL.
-fn license(programs: &[Linked]) -> Result<String, Error> {
+fn license(programs: &[&Linked]) -> Result<String, Error> {
     let licenses = programs.iter().map(|program| program.spec().license.as_str());
     let first = licenses.clone().next().unwrap_or("GPL");
     match licenses.clone().find(|other| *other != first) {
@@ -286,7 +290,7 @@ mod tests {
         assert!(refused(value).contains("value of the map `seen`"));
         // Of the functions of a kernel that is not here nothing is known, so this one is what another program would call.
         let program = linked(&[calling("first", 1)]).remove(0);
-        let layout = Layout::new(std::slice::from_ref(&program), &mut Identifiers::default());
+        let layout = Layout::new(&[&program], &mut Identifiers::default());
         let refused = layout.callee(0, "bpf_rcu_read_lock").unwrap_err().to_string();
         assert!(refused.contains("the kernel function `bpf_rcu_read_lock`"), "{refused}");
     }

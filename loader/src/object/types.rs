@@ -93,19 +93,23 @@ impl Types {
             return;
         }
         let start = self.builder.string(name);
-        let [mut funcs, mut lines] = [const { Vec::new() }; 2];
+        // The name of the section, and how many records follow.
+        let (mut funcs, mut lines) = (vec![start, 0], vec![start, 0]);
         for part in parts {
             let kind: ProgType = part.linked.spec().attach.context_of();
             let func = part.func.add_as(&part.name, &mut self.builder, kind, part.is_global);
             funcs.extend([bytes(part.start), func.0]);
-            let own = part.linked.lines().into_iter().filter(|(slot, _)| part.slots.contains(slot));
+            let own = part.linked.lines().filter(|(slot, _)| part.slots.contains(slot));
             for (slot, source) in own {
                 let at = bytes(slot - part.slots.start + part.start);
                 lines.extend([at].into_iter().chain(self.line(source)));
             }
         }
-        self.funcs.push(records(start, funcs, FUNC_INFO));
-        self.lines.push(records(start, lines, LINE_INFO));
+        for (records, size) in [(&mut funcs, FUNC_INFO), (&mut lines, LINE_INFO)] {
+            records[1] = u32::try_from(records.len() - 2).unwrap_or(u32::MAX) / (size / 4);
+        }
+        self.funcs.push(funcs);
+        self.lines.push(lines);
     }
 
     fn line(&mut self, source: Option<SourceRef<'_>>) -> [u32; 3] {
@@ -114,21 +118,21 @@ impl Types {
 
     /// Both sections.
     pub(super) fn finish(self) -> (Vec<u8>, Vec<u8>) {
-        let part = |size: u32, sections: Vec<Vec<u32>>| [vec![size], sections.concat()].concat();
-        let (funcs, lines) = (part(FUNC_INFO, self.funcs), part(LINE_INFO, self.lines));
-        let len = |words: &[u32]| u32::try_from(words.len() * 4).unwrap_or(u32::MAX);
-        let header = [HEADER, 0, len(&funcs), len(&funcs), len(&lines), len(&funcs) + len(&lines), 0];
+        let Self { builder, funcs, lines } = self;
+        let btf = builder.finish();
+        drop(builder);
+        // The size of a record, and the records of all sections.
+        let len = |sections: &[Vec<u32>]| {
+            u32::try_from(4 + sections.iter().map(|words| words.len() * 4).sum::<usize>()).unwrap_or(u32::MAX)
+        };
+        let header = [HEADER, 0, len(&funcs), len(&funcs), len(&lines), len(&funcs).saturating_add(len(&lines)), 0];
         // The version is 1, and there are no flags.
         let mut ext: Vec<u8> = MAGIC.to_ne_bytes().into_iter().chain([1, 0]).collect();
-        ext.extend(header.iter().chain(&funcs).chain(&lines).flat_map(|word| word.to_ne_bytes()));
-        (self.builder.finish(), ext)
+        let funcs = [FUNC_INFO].into_iter().chain(funcs.into_iter().flatten());
+        let lines = [LINE_INFO].into_iter().chain(lines.into_iter().flatten());
+        ext.extend(header.into_iter().chain(funcs).chain(lines).flat_map(u32::to_ne_bytes));
+        (btf, ext)
     }
-}
-
-/// The records of a section, after its name and their number.
-fn records(section: u32, words: Vec<u32>, size: u32) -> Vec<u32> {
-    let count = u32::try_from(words.len()).unwrap_or(u32::MAX) / (size / 4);
-    [vec![section, count], words].concat()
 }
 
 /// Slots in bytes, as `.BTF.ext` counts.

@@ -3,11 +3,24 @@
 //! Nothing unwinds the stack of such a program, and its file has no tables to do so (see `build.rs` of the tools). The
 //! standard library still refers to the C compiler's unwinder, and for a backtrace holds a reader of DWARF, of compressed
 //! sections and of mangled names: a fifteenth of the file. Here is an unwinder that finds no frames, so that the linker
-//! sees that all of that is never run, and a panic says what and where, as ever.
+//! sees that all of that is never run, and a panic says what and where, as ever, whatever RUST_BACKTRACE asks for.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
 use std::process::abort;
+
+/// Before it says that a panic has no frames, the standard library makes a string, and holds a lock meanwhile. Where there is no
+/// memory for the string, that is the next thing to say, for which it waits for the lock, and so for itself. Nobody is to ask for
+/// frames here.
+#[used]
+// SAFETY: what stands here are pointers to functions of the C ABI, called one after the other before `main`.
+#[unsafe(link_section = ".init_array")]
+static WITHOUT_FRAMES: extern "C" fn() = forget_backtraces;
+
+extern "C" fn forget_backtraces() {
+    // SAFETY: the name ends with a zero. Before `main` there is one thread, so nobody reads the environment meanwhile.
+    unsafe { libc::unsetenv(c"RUST_BACKTRACE".as_ptr()) };
+}
 
 /// `_URC_END_OF_STACK` of the C++ ABI: there are no more frames.
 const END_OF_STACK: c_int = 5;

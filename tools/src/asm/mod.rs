@@ -163,7 +163,12 @@ impl Question for Args {
         }
         let target = self.target()?;
         let maps = document.maps.iter().map(|map| map.spec.clone()).collect();
-        self.view.show(&Subject::new(&self.programs(&document)?, maps, &target)?, output)
+        let programs = self.programs(&document)?;
+        // A program may have a million instructions: it is there once when it is shown.
+        drop(document);
+        let subject = Subject::new(&programs, maps, &target)?;
+        drop(programs);
+        self.view.show(&subject, output)
     }
 }
 

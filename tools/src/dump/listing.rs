@@ -94,29 +94,12 @@ pub struct Row {
 impl Listing {
     /// A program that was made for a kernel, with those of `maps` that it uses.
     pub fn of(program: &Linked, maps: &[MapSpec]) -> Self {
+        Self { rows: Row::all(program).collect(), ..Self::head(program, maps) }
+    }
+
+    /// The same without its rows.
+    pub(super) fn head(program: &Linked, maps: &[MapSpec]) -> Self {
         let spec = program.spec();
-        let insns = program.insns();
-        let rows = list(insns, program).map(|listed| {
-            let slot = listed.slot;
-            // They are in the order of their slots.
-            let first = program.labels().partition_point(|(at, _)| *at < slot);
-            let labels = program.labels()[first..].iter().take_while(|(at, _)| *at == slot);
-            Row {
-                slot,
-                insn: listed.insn,
-                second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
-                text: listed.to_string(),
-                labels: labels.map(|(_, label)| label.clone()).collect(),
-                to: listed.insn.destination(slot),
-                source: program.sources().get(slot).map(SourceRef::to_source),
-                map: program.maps().get(&slot).cloned(),
-                filled: program.filled().get(&slot).cloned(),
-                helper: listed.insn.helper(),
-                explanation: None,
-                machine: Vec::new(),
-                known: None,
-            }
-        });
         let kind = spec.attach.prog_type();
         let used = |map: &&MapSpec| program.maps().values().any(|name| *name == map.name);
         Self {
@@ -130,7 +113,7 @@ impl Listing {
                 .map(|(slot, name)| Function { slot: *slot, name: name.clone(), prototype: None })
                 .collect(),
             maps: maps.iter().filter(used).map(MapUse::of).collect(),
-            rows: rows.collect(),
+            rows: Vec::new(),
             loaded: None,
             opinion: None,
         }
@@ -161,6 +144,32 @@ impl MapUse {
 }
 
 impl Row {
+    /// The rows of a program that was made for a kernel.
+    pub(super) fn all(program: &Linked) -> impl Iterator<Item = Self> {
+        let insns = program.insns();
+        list(insns, program).map(move |listed| {
+            let slot = listed.slot;
+            // They are in the order of their slots.
+            let first = program.labels().partition_point(|(at, _)| *at < slot);
+            let labels = program.labels()[first..].iter().take_while(|(at, _)| *at == slot);
+            Self {
+                slot,
+                insn: listed.insn,
+                second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
+                text: listed.to_string(),
+                labels: labels.map(|(_, label)| label.clone()).collect(),
+                to: listed.insn.destination(slot),
+                source: program.sources().get(slot).map(SourceRef::to_source),
+                map: program.maps().get(&slot).cloned(),
+                filled: program.filled().get(&slot).cloned(),
+                helper: listed.insn.helper(),
+                explanation: None,
+                machine: Vec::new(),
+                known: None,
+            }
+        })
+    }
+
     /// Its bytes, as the kernel of this machine reads them: 8 or 16.
     pub fn bytes(&self) -> Vec<u8> {
         [Some(self.insn), self.second].into_iter().flatten().flat_map(Insn::to_ne_bytes).collect()

@@ -66,7 +66,7 @@ pub struct Args {
     pub tool: Option<ToolCommand>,
     /// The sides of a difference, which [`crate::cli::Cli::read`] reads
     #[arg(skip)]
-    pub sides: Vec<diff::Side>,
+    pub sides: Option<Box<[diff::Side; 2]>>,
 }
 
 /// What is shown of programs, and how. The options may stand before or after the name of the tool.
@@ -129,8 +129,8 @@ pub struct Subject<'a> {
     pub programs: Vec<Linked>,
     /// The maps that they use.
     pub maps: Vec<MapSpec>,
-    /// All programs of the tool: one that is shown may belong to a function of another.
-    all: Vec<Linked>,
+    /// Programs of the tool that are not looked at: one that is may belong to a function of another.
+    others: Vec<Linked>,
 }
 
 impl<'a> Subject<'a> {
@@ -148,7 +148,7 @@ impl<'a> Subject<'a> {
     /// What the target does not know.
     pub fn new(programs: &[ProgSpec], maps: Vec<MapSpec>, target: &'a Target) -> Result<Self, Error> {
         let programs = programs.iter().map(|program| program.link(target)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { target, all: programs.clone(), programs, maps })
+        Ok(Self { target, programs, maps, others: Vec::new() })
     }
 
     /// Leaves those that are named, or all if none is.
@@ -160,7 +160,9 @@ impl<'a> Subject<'a> {
         if let Some(name) = names.iter().find(|name| !has(name)) {
             return Err(Error::Request(format!("there is no program `{name}`; there are {}", self.names())));
         }
-        self.programs.retain(|program| names.is_empty() || names.contains(&program.spec().name));
+        if !names.is_empty() {
+            self.others.extend(self.programs.extract_if(.., |program| !names.contains(&program.spec().name)));
+        }
         Ok(())
     }
 
@@ -183,7 +185,7 @@ impl<'a> Subject<'a> {
     /// The program to whose function one belongs, of all that the tool has, whether it is shown or not.
     fn base_of(&self, program: &Linked) -> Option<&Linked> {
         let func = program.spec().attach.onto()?;
-        self.all.iter().find(|other| other.spec().name == func.program)
+        self.programs.iter().chain(&self.others).find(|other| other.spec().name == func.program)
     }
 
     /// Does something with a program and, where it belongs to a function of another program, with that one, loaded for it.
@@ -215,6 +217,15 @@ impl View {
         if let Some(bytes) = self.made(subject)? {
             return self.write(true, output, |output| {
                 output.bytes(&bytes)?;
+                output.flush()
+            });
+        }
+        if self.format == Format::Text && !(self.explain || self.jited || self.verifier) {
+            // A row at a time, as there may be a million.
+            return self.write(false, output, |output| {
+                for program in &subject.programs {
+                    text::print_made(&Listing::head(program, &subject.maps), program, output)?;
+                }
                 output.flush()
             });
         }
@@ -298,9 +309,9 @@ impl View {
 
     /// An object with the programs that were asked for by name, or with all that bpftool can load.
     fn object(&self, subject: &Subject<'_>) -> Result<Vec<u8>, Error> {
-        let mut programs = subject.programs.clone();
+        let mut programs: Vec<&Linked> = subject.programs.iter().collect();
         if self.program.is_empty() {
-            let belongs = |program: &mut Linked| program.spec().attach.onto().is_some();
+            let belongs = |program: &mut &Linked| program.spec().attach.onto().is_some();
             for left in programs.extract_if(.., belongs) {
                 report::say(format_args!(
                     "{} is left out, as bpftool cannot load it: it belongs to a function of another program; \
@@ -309,7 +320,7 @@ impl View {
                 ));
             }
         }
-        Ok(bpfkit_loader::object(&programs, &subject.maps)?)
+        Ok(bpfkit_loader::object(programs, &subject.maps)?)
     }
 
     /// The programs row by row, with what the options add to each row.
@@ -351,11 +362,11 @@ impl View {
 
 impl Question for Args {
     fn answer(&self, output: &mut Output) -> Result<(), Error> {
-        if !self.sides.is_empty() {
+        if let Some(sides) = &self.sides {
             if self.view.verifier {
                 return Err(Error::Request("--verifier asks one kernel, and does not go with --diff".to_owned()));
             }
-            return self.view.write(false, output, |output| diff::show(&self.view, &self.sides, output));
+            return self.view.write(false, output, |output| diff::show(&self.view, sides, output));
         }
         let Some(tool) = &self.tool else {
             if self.view.verifier {

@@ -1,6 +1,7 @@
 //! The listing for people.
 
 use bpfkit_asm::{Helper, Source};
+use bpfkit_loader::Linked;
 
 use super::listing::{Listing, MapUse, Row, hex};
 use super::loaded::Loaded;
@@ -15,8 +16,35 @@ use crate::output::Output;
 /// # Errors
 /// As [`Output::line`].
 pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
+    head(listing, listing.slots(), output)?;
+    if let Some(opinion) = &listing.opinion {
+        states::about(opinion).iter().try_for_each(|line| output.line(&format!("// {line}")))?;
+        if !opinion.path.is_empty() {
+            return states::path(listing, opinion, output);
+        }
+    }
+    let mut last = None;
+    for row in &listing.rows {
+        print_row(listing, row, last, output)?;
+        last = Some(row);
+    }
+    output.line("")
+}
+
+/// Prints a program that was made for a kernel, with its rows made one after the other. Its listing has none.
+pub(super) fn print_made(listing: &Listing, program: &Linked, output: &mut Output) -> Result<(), Error> {
+    head(listing, program.insns().len(), output)?;
+    let mut last = None;
+    for row in Row::all(program) {
+        print_row(listing, &row, last.as_ref(), output)?;
+        last = Some(row);
+    }
+    output.line("")
+}
+
+/// What is said of a program of so many slots before its rows.
+fn head(listing: &Listing, slots: usize, output: &mut Output) -> Result<(), Error> {
     let Listing { name, kind, attach, license, .. } = listing;
-    let slots = listing.slots();
     let plural = if slots == 1 { "" } else { "s" };
     output.line(&format!("// {name}: {attach}; type {kind}, licence {license}, {slots} slot{plural}"))?;
     for line in listing.loaded.iter().flat_map(Loaded::lines) {
@@ -27,37 +55,33 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
         let most = if *max_entries == 0 { "one for each CPU".to_owned() } else { format!("at most {max_entries}") };
         output.line(&format!("// map {name}{id}: {kind}, key {key_size} bytes, value {value_size} bytes, {most}"))?;
     }
-    if let Some(opinion) = &listing.opinion {
-        states::about(opinion).iter().try_for_each(|line| output.line(&format!("// {line}")))?;
-        if !opinion.path.is_empty() {
-            return states::path(listing, opinion, output);
-        }
+    Ok(())
+}
+
+/// Prints a row, and above it the function and the labels that begin there.
+fn print_row(listing: &Listing, row: &Row, last: Option<&Row>, output: &mut Output) -> Result<(), Error> {
+    let function = listing.function_at(row.slot);
+    if let Some(function) = function {
+        output.line(&format!("{}:", function.prototype.as_ref().unwrap_or(&function.name)))?;
     }
-    let mut last = None;
-    for row in &listing.rows {
-        if let Some(function) = listing.function_at(row.slot) {
-            output.line(&format!("{}:", function.prototype.as_ref().unwrap_or(&function.name)))?;
-            last = None;
-        }
-        for label in &row.labels {
-            output.line(&format!("  {label}:"))?;
-        }
-        output.line(&line(row, last))?;
-        last = row.source.as_ref();
-        if let Some(second) = row.second {
-            output.line(&format!("{:>6}: {}", row.slot + 1, hex(&second.to_ne_bytes())))?;
-        }
-        for Machine { offset, bytes, text } in &row.machine {
-            output.line(&format!("{offset:>24x}: {bytes:<22} {text}"))?;
-        }
-        for line in row.explanation.iter().flat_map(|words| wrapped(words)) {
-            output.line(&line)?;
-        }
-        if let Some(known) = &row.known {
-            states::known(known, output)?;
-        }
+    for label in &row.labels {
+        output.line(&format!("  {label}:"))?;
     }
-    output.line("")
+    let last = last.filter(|_| function.is_none()).and_then(|last| last.source.as_ref());
+    output.line(&line(row, last))?;
+    if let Some(second) = row.second {
+        output.line(&format!("{:>6}: {}", row.slot + 1, hex(&second.to_ne_bytes())))?;
+    }
+    for Machine { offset, bytes, text } in &row.machine {
+        output.line(&format!("{offset:>24x}: {bytes:<22} {text}"))?;
+    }
+    for line in row.explanation.iter().flat_map(|words| wrapped(words)) {
+        output.line(&line)?;
+    }
+    if let Some(known) = &row.known {
+        states::known(known, output)?;
+    }
+    Ok(())
 }
 
 /// An instruction: its slot, bytes, notation, the line of source unless it is the `last` one too, and what filled its hole.

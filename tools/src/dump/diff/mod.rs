@@ -40,11 +40,7 @@ impl Made<'_> {
 ///
 /// # Errors
 /// What cannot be made for either, or not be printed.
-pub fn show(view: &View, sides: &[Side], output: &mut Output) -> Result<(), Error> {
-    let [one, two] = sides else {
-        let are = if sides.len() == 1 { "is" } else { "are" };
-        return Err(Error::Request(format!("a difference has two sides, and there {are} {} --diff", sides.len())));
-    };
+pub fn show(view: &View, [one, two]: &[Side; 2], output: &mut Output) -> Result<(), Error> {
     let is_json = one.tool.tool().options().json || view.format == Format::Json;
     if !matches!(view.format, Format::Text | Format::Json | Format::Html) || view.explain {
         let message = "--diff is shown as text, as JSON or as a page, and explains nothing else";

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use bpfkit_loader::Target;
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 
 use crate::Error;
 use crate::cli::{Cli, Command, ToolCommand};
@@ -62,22 +62,38 @@ impl<'a> Parts<'a> {
 }
 
 impl Side {
+    /// Reads the sides of this command line, where it has any.
+    ///
+    /// # Errors
+    /// Another number of them than two, and as [`Side::read`].
+    pub fn both(words: &[String], line: &[OsString]) -> Result<Option<Box<[Self; 2]>>, clap::Error> {
+        match words {
+            [] => Ok(None),
+            [one, two] => Ok(Some(Box::new([Self::read(one, line)?, Self::read(two, line)?]))),
+            _ => {
+                let are = if words.len() == 1 { "is" } else { "are" };
+                let why = format!("a difference has two sides, and there {are} {} --diff", words.len());
+                Err(Cli::misused(line, ErrorKind::WrongNumberOfValues, why))
+            }
+        }
+    }
+
     /// Reads a side of this command line, which has the tool and what both sides share.
     ///
     /// # Errors
     /// What it means nothing by, and what the tool says of its flags.
     pub fn read(words: &str, line: &[OsString]) -> Result<Self, clap::Error> {
-        let refuse = |why: String| Cli::command().error(ErrorKind::ValueValidation, format!("--diff {words}: {why}"));
+        let refuse = |why: String| Cli::misused(line, ErrorKind::ValueValidation, format!("--diff {words}: {why}"));
         let parts = Parts::of(words).map_err(refuse)?;
-        let mut line = without(line, "--diff");
+        let mut side = without(line, "--diff");
         for (option, value) in [("--kernel", parts.kernel), ("--btf", parts.btf)] {
             if let Some(value) = value {
-                line = without(&line, option);
-                line.extend([option.into(), value.into()]);
+                side = without(&side, option);
+                side.extend([option.into(), value.into()]);
             }
         }
-        line.extend(parts.flags.split_whitespace().map(OsString::from));
-        match Cli::try_parse_from(line)?.command {
+        side.extend(parts.flags.split_whitespace().map(OsString::from));
+        match Cli::try_parse_from(side)?.command {
             Command::Dump(args) => {
                 let dump::Args { tool, .. } = args;
                 let none = || refuse("a difference is one of a tool's programs, and no tool is named".to_owned());

@@ -6,7 +6,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bpfkit_asm::bpf;
-use bpfkit_loader::{Attach, CType, Feature, Inventory, Linkage, MapSpec, Maps, Prog, ProgSpec, Prototype};
+use bpfkit_loader::{Attach, Feature, Inventory, Maps, ProgSpec};
+use bpfkit_tests::shown;
 use serde_json::Value;
 
 use super::settings::Sysctl;
@@ -92,35 +93,11 @@ fn running(ctx: &mut Ctx, missing: &[&str]) -> CaseResult {
     Ok(())
 }
 
-/// A program of two functions, which counts nothing and keeps a map.
-fn load(ctx: &Ctx) -> Result<(Prog, Maps), Failure> {
-    let target = ctx.target()?;
-    let mut maps = Maps::new();
-    maps.create(&MapSpec::array("cells", 8, 1), &target)?;
-    let entry = bpf! {
-        r1 = map[cells];
-        call bpf_ktime_get_ns;
-        r0 ^= 0x12345678;
-        r1 = r0;
-        call second;
-        exit;
-    };
-    let second = bpf! {
-        r0 = r1;
-        r0 &= 1;
-        exit;
-    };
-    let spec = ProgSpec::new("shown_to_others", Attach::None, entry)?;
-    let proto = Prototype::int().param("number", CType::U64);
-    let spec = spec.func_with("second", proto, Linkage::Static, second)?;
-    Ok((spec.load(&target, &maps)?, maps))
-}
-
 /// Each statement's line is in the kernel, and the prototypes of both functions.
 fn lines(ctx: &mut Ctx) -> CaseResult {
     need(&ctx.target()?, &[Feature::ProgBtf])?;
     let _jit = jit()?;
-    let (prog, _maps) = load(ctx)?;
+    let (prog, _maps) = shown::load(&ctx.target()?)?;
     let id = prog.info()?.id.to_string();
     let text = dump(ctx, &["--id", &id, "--jited"])?;
     for part in [
@@ -136,12 +113,12 @@ fn lines(ctx: &mut Ctx) -> CaseResult {
     ] {
         ensure!(text.contains(part), "{part:?} is not in {text}");
     }
-    ensure_eq!(text.lines().filter(|line| line.contains("; dump.rs:")).count(), 9);
+    ensure_eq!(text.lines().filter(|line| line.contains("; shown.rs:")).count(), 9);
     Ok(())
 }
 
 fn pinned(ctx: &mut Ctx) -> CaseResult {
-    let (prog, _maps) = load(ctx)?;
+    let (prog, _maps) = shown::load(&ctx.target()?)?;
     let id = prog.info()?.id;
     let path = Path::new("/sys/fs/bpf").join(format!("bpfkit-prog-{}", std::process::id()));
     if let Err(error) = prog.pin(&path) {
@@ -170,7 +147,7 @@ fn pinned(ctx: &mut Ctx) -> CaseResult {
 
 fn hidden(ctx: &mut Ctx) -> CaseResult {
     let _jit = jit()?;
-    let (prog, _maps) = load(ctx)?;
+    let (prog, _maps) = shown::load(&ctx.target()?)?;
     let id = prog.info()?.id.to_string();
     let _sysctl = Sysctl::set("kernel/kptr_restrict", "2")?;
     let text = dump(ctx, &["--id", &id])?;
@@ -196,7 +173,7 @@ fn hardened(ctx: &mut Ctx) -> CaseResult {
         exit;
     };
     let one = ProgSpec::new("hardened", Attach::None, code)?.load(&ctx.target()?, &Maps::new());
-    let several = load(ctx);
+    let several = shown::load(&ctx.target()?);
     drop(sysctl);
     let (one, (several, _maps)) = (one?, several?);
     let text = dump(ctx, &["--id", &one.info()?.id.to_string(), "--jited"])?;

@@ -249,7 +249,7 @@ fn memory(ctx: &mut Ctx) -> CaseResult {
     for (resource, name) in [(sys::RLIMIT_AS, "RLIMIT_AS"), (sys::RLIMIT_DATA, "RLIMIT_DATA")] {
         for mib in sizes {
             let mut command = ctx.tool("tcpconnect")?;
-            // Rust's own message about memory may wait for itself when it is to have a backtrace.
+            // A debug build's own message about memory may wait for itself when it is to have a backtrace. (A release has none.)
             command.args(["--duration", "0.01"]).env_remove("RUST_BACKTRACE");
             sys::limit(&mut command, resource, mib << 20);
             let mut child = match command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() {
