@@ -20,6 +20,9 @@
 //! assert_eq!(code.insns()[2].to_string(), "(15) if r0 == 0x0 goto pc+1");
 //! # Ok::<(), bpfkit_asm::Error>(())
 //! ```
+//!
+//! Documentation/bpf/standardization/instruction-set.rst in the kernel's tree describes the instructions, kernel/bpf/disasm.c has the
+//! notation of listings.
 #![forbid(unsafe_code)]
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 

@@ -17,6 +17,7 @@ use object::{Endianness, U64};
 
 use crate::Error;
 use crate::ctx::Arch;
+use crate::privilege::Other;
 
 type Header = elf::FileHeader64<Endianness>;
 type Section = elf::SectionHeader64<Endianness>;
@@ -91,7 +92,7 @@ impl Elf {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let cannot = |error| Error::privileged(format!("cannot open {name}"), error);
+        let cannot = |error| Error::lacking(Other::File, format!("cannot open {name}"), error);
         let file = open_regular(path).map_err(|error| match error.raw_os_error() {
             Some(_) => cannot(error),
             None => Error::NotElf { path: name.clone(), why: error.to_string() },

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::check::Violation;
 use crate::feature::Feature;
+use crate::privilege::Other;
 use crate::verifier::Rejection;
 
 /// What was tried, and why it failed.
@@ -119,10 +120,11 @@ impl Error {
         Self::Io { what: what.into(), hint: refused.then(crate::privilege::hint).flatten(), source }
     }
 
-    /// As [`Error::privileged`], of what takes CAP_SYS_ADMIN whatever else there is: numbers of programs, maps and types.
-    pub(crate) fn administrative(what: impl Into<String>, source: io::Error) -> Self {
+    /// As [`Error::privileged`], of what takes another capability than BPF does.
+    pub(crate) fn lacking(other: Other, what: impl Into<String>, source: io::Error) -> Self {
         let refused = matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-        Self::Io { what: what.into(), hint: refused.then(crate::privilege::administrative_hint).flatten(), source }
+        let hint = if refused { crate::privilege::other_hint(other) } else { None };
+        Self::Io { what: what.into(), hint, source }
     }
 
     /// Whether it is for want of privilege, so that nothing else would work either.

@@ -1,6 +1,7 @@
 //! What is loaded on the system, whoever loaded it.
 
 use crate::Error;
+use crate::privilege::Other;
 use crate::sys::bpf;
 
 /// The ids of all programs, maps and links.
@@ -20,7 +21,7 @@ impl Inventory {
     /// # Errors
     /// What the kernel says.
     pub fn now() -> Result<Self, Error> {
-        let failed = |error| Error::administrative("cannot list what is loaded", error);
+        let failed = |error| Error::lacking(Other::Administration, "cannot list what is loaded", error);
         let links = match bpf::link_ids() {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Vec::new(),
             result => result.map_err(failed)?,

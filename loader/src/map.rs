@@ -340,7 +340,7 @@ impl Map {
         }
     }
 
-    /// Every key. Where elements come and go meanwhile, some may be missed or seen twice.
+    /// Every key, or what the kernel says instead of one. Where elements come and go meanwhile, some may be missed or seen twice.
     pub fn keys(&self) -> impl Iterator<Item = Result<Vec<u8>, Error>> + '_ {
         let mut last: Option<Vec<u8>> = None;
         let mut done = false;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::elf::{Elf, FileId};
+use crate::privilege::Other;
 
 /// A file of which a process runs a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl MappedFile {
         let maps = match read_maps(pid) {
             Ok(maps) => maps,
             Err(error) if is_gone(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(Error::privileged(format!("cannot read /proc/{pid}/maps"), error)),
+            Err(error) => return Err(Error::lacking(Other::Process, format!("cannot read /proc/{pid}/maps"), error)),
         };
         Ok(parse(pid, &maps, wanted))
     }

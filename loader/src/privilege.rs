@@ -6,6 +6,8 @@ use bpfkit_asm::Version;
 
 use crate::kernel;
 
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYSLOG: u32 = 34;
 const CAP_PERFMON: u32 = 38;
@@ -34,10 +36,26 @@ pub(crate) fn hint() -> Option<String> {
     Means::now()?.hint()
 }
 
-/// What to do about a refusal of what takes CAP_SYS_ADMIN, which CAP_BPF and CAP_PERFMON did not take over.
-pub(crate) fn administrative_hint() -> Option<String> {
+/// What takes a capability that is none of BPF's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Other {
+    /// What CAP_BPF and CAP_PERFMON did not take over: numbers of programs, maps and types.
+    Administration,
+    /// Mappings and memory of a process of somebody else (PTRACE_MODE_READ in ptrace(2)).
+    Process,
+    /// A file that is not for everybody.
+    File,
+}
+
+/// What to do about a refusal of that.
+pub(crate) fn other_hint(other: Other) -> Option<String> {
     let means = Means::now()?;
-    if means.has(CAP_SYS_ADMIN) { means.hint() } else { Some("it takes root: CAP_SYS_ADMIN".to_owned()) }
+    let (cap, text) = match other {
+        Other::Administration => (CAP_SYS_ADMIN, "it takes root: CAP_SYS_ADMIN"),
+        Other::Process => (CAP_SYS_PTRACE, "it takes root, or CAP_SYS_PTRACE"),
+        Other::File => (CAP_DAC_READ_SEARCH, "it takes root, or CAP_DAC_READ_SEARCH"),
+    };
+    if means.has(cap) { means.hint() } else { Some(text.to_owned()) }
 }
 
 /// Why this process is not shown the kernel's addresses: kallsyms_show_value in kernel/ksyms_common.c.

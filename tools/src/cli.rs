@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::dump::diff::Side;
 use crate::error::Chain;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::tool::{self, Tool};
 use crate::{
     Error, asm, bpf2bpf, btf, disasm, dump, execsnoop, features, gethostlatency, icmpecho, report, skbrecv, tcpconnect,
@@ -155,8 +155,15 @@ impl Cli {
 
 /// Runs the command. Success is 0, failure 1, and wrong usage 2; a reader that left early is success.
 pub fn main() -> ExitCode {
-    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    match cli.command.run(&mut Output::stdout()) {
+    let run = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli.command.run(&mut Output::stdout()),
+        // The help and the version are no failure, unless they cannot be printed.
+        Err(said) => match said.print() {
+            _ if said.use_stderr() => return ExitCode::from(2),
+            printed => printed.map_err(output::failed),
+        },
+    };
+    match run {
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(error) => {
             report::say(Chain(&error));

@@ -144,6 +144,6 @@ impl Write for WithoutTags<'_> {
 }
 
 /// A reader that has seen enough, as in `| head -1`, is no failure.
-fn failed(error: io::Error) -> Error {
+pub(crate) fn failed(error: io::Error) -> Error {
     if error.kind() == ErrorKind::BrokenPipe { Error::Closed } else { Error::Output(error) }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::Error;
 use crate::elf::FileId;
 use crate::mapped::map_file;
+use crate::privilege::Other;
 
 /// A semaphore of a process that this raised by one; dropping it lowers it again. A tracer that is killed leaves it raised, and
 /// one that changes it at the same moment may be overwritten: for both the kernel's own way was made.
@@ -21,7 +22,8 @@ pub(crate) struct Semaphore {
 impl Semaphore {
     /// Raises the one that is at this place of a file.
     pub(super) fn raise(pid: u32, path: &Path, offset: u64) -> Result<Self, Error> {
-        let failed = |error| Error::privileged(format!("cannot raise a semaphore of process {pid}"), error);
+        let failed =
+            |error| Error::lacking(Other::Process, format!("cannot raise a semaphore of process {pid}"), error);
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the process has not mapped it where it may write");
         let address = address(pid, path, offset)?.ok_or_else(|| failed(missing()))?;
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).map_err(failed)?;
@@ -83,7 +85,7 @@ fn address(pid: u32, path: &Path, offset: u64) -> Result<Option<u64>, Error> {
     let id = |path: &Path| fs::metadata(path).map(|metadata| FileId::of(&metadata));
     let wanted = id(path).map_err(|error| Error::io(format!("cannot look at {}", path.display()), error))?;
     let maps = format!("/proc/{pid}/maps");
-    let text = fs::read(&maps).map_err(|error| Error::privileged(format!("cannot read {maps}"), error))?;
+    let text = fs::read(&maps).map_err(|error| Error::lacking(Other::Process, format!("cannot read {maps}"), error))?;
     let text = String::from_utf8_lossy(&text);
     let mut found = text
         .lines()

@@ -24,6 +24,7 @@ pub use self::map::LoadedMap;
 pub use self::stats::RunStats;
 use crate::Error;
 use crate::kallsyms::Symbols;
+use crate::privilege::Other;
 use crate::sys::bpf;
 use crate::sys::info::{self as answers, ProgAnswer, ProgLists};
 
@@ -48,7 +49,7 @@ impl LoadedProg {
         match bpf::prog_by_id(id) {
             Ok(fd) => Ok(Self::new(fd.into(), format!("program {id}"))),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Error::Gone(id)),
-            Err(error) => Err(Error::administrative(format!("cannot open program {id}"), error)),
+            Err(error) => Err(Error::lacking(Other::Administration, format!("cannot open program {id}"), error)),
         }
     }
 
@@ -58,7 +59,8 @@ impl LoadedProg {
     /// # Errors
     /// As [`LoadedProg::by_id`].
     pub fn all() -> Result<impl Iterator<Item = Result<Self, Error>>, Error> {
-        let ids = bpf::prog_ids().map_err(|error| Error::administrative("cannot list the programs", error))?;
+        let ids = bpf::prog_ids()
+            .map_err(|error| Error::lacking(Other::Administration, "cannot list the programs", error))?;
         Ok(ids.into_iter().map(Self::by_id).filter(|opened| !matches!(opened, Err(Error::Gone(_)))))
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use crate::Error;
 use crate::feature::Feature;
+use crate::privilege::Other;
 use crate::sys::bpf;
 use crate::target::Target;
 
@@ -33,7 +34,8 @@ impl RunStats {
     /// # Errors
     /// A kernel that cannot count; want of privilege, CAP_SYS_ADMIN.
     pub fn enable(target: &Target) -> Result<Self, Error> {
-        let failed = |error| Error::administrative("cannot have the kernel count runs of programs", error);
+        let failed =
+            |error| Error::lacking(Other::Administration, "cannot have the kernel count runs of programs", error);
         if target.has(Feature::EnableStats) {
             return bpf::enable_stats().map(|fd| Self(How::Descriptor(fd))).map_err(failed);
         }

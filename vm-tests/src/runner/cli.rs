@@ -150,7 +150,10 @@ fn outside(text: &str) -> Result<BootImage, String> {
         }
     }
     for file in [Some(&image.kernel), image.btf.as_ref()].into_iter().flatten() {
-        std::fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let opened = std::fs::File::open(file).and_then(|file| file.metadata());
+        if opened.map_err(|error| format!("{}: {error}", file.display()))?.is_dir() {
+            return Err(format!("{} is a directory", file.display()));
+        }
     }
     Ok(image)
 }
@@ -205,6 +208,7 @@ mod tests {
 
     #[test]
     fn unknown_kernels_and_bad_words_are_usage_errors() {
+        assert!(parse(&["--kernel", "/proc"]).expect_err("no image").to_string().contains("/proc is a directory"));
         assert!(parse(&["6.13"]).expect("parsed").lines().expect_err("unknown").contains("6.13"));
         for words in [
             &["--kernel", "/nonexistent"][..],
