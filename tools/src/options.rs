@@ -105,7 +105,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         Ok(_) => Err("must be more than nothing".to_owned()),
-        Err(error) if seconds > 0.0 => Err(format!("too long: {error}")),
+        Err(_) if seconds > 0.0 => Err("longer than can be counted".to_owned()),
         Err(_) => Err("must be a positive number of seconds".to_owned()),
     }
 }
@@ -129,8 +129,8 @@ mod tests {
             ("0", "more than nothing"),
             ("-1", "positive"),
             ("nan", "positive"),
-            ("inf", "too long"),
-            ("1e30", "too long"),
+            ("inf", "longer"),
+            ("1e30", "longer"),
             ("soon", "not a number"),
             ("", "not a number"),
         ] {
