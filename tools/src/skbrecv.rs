@@ -13,7 +13,7 @@
 
 use bpfkit_asm::{Asm, Label, Version, bpf};
 use bpfkit_loader::{
-    Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe, function_names,
+    Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe, can_probe, function_names,
 };
 use serde::Serialize;
 
@@ -267,6 +267,13 @@ impl Args {
             Err(error @ Error::Loader(LoaderError::NoSymbol { .. } | LoaderError::Btf(_))) => {
                 let found = match &error {
                     Error::Loader(LoaderError::NoSymbol { variants, .. }) => copy_among(variants),
+                    // The kernel's list of functions is long: the usual name is tried before it is read.
+                    _ if target.version() >= INDIRECT && !can_probe(FUNCTION) => {
+                        match by_name(USUAL_COPY, &mut attached) {
+                            Err(Error::Loader(LoaderError::NoSymbol { .. })) => copy(target)?,
+                            result => return result.map(|()| attached),
+                        }
+                    }
                     _ => copy(target)?,
                 };
                 by_name(&found.ok_or(error)?, &mut attached)?;

@@ -126,6 +126,12 @@ pub(super) fn user(prog: Prog, target: &Target, at: &Attach, tasks: Tasks, place
     linked(prog, at, event, tried)
 }
 
+/// Whether this process can probe a kernel function of this name, by beginning to. Where it can there is such a function, which the
+/// kernel tells sooner so than by its list.
+pub fn can_probe(symbol: &str) -> bool {
+    by_pmu(symbol, 0, false).is_ok()
+}
+
 /// Whether this thread may attach to places in files through the PMU. The kernel looks at the path after that: at `/` there is no
 /// code.
 pub(crate) fn may_probe_files() -> bool {
