@@ -46,11 +46,11 @@ impl Unequal {
 
 /// Has bpftool load the object of a line such as `tcpconnect -P 80`, and compares what the kernel then has with what the loader
 /// loads: the digest of the instructions, the instructions as the verifier rewrote them, and that their lines of source are
-/// shown. How many programs there were.
+/// shown. How many programs there were. `before_listing` is called before bpftool lists instructions.
 ///
 /// # Errors
 /// What is not here, or what differs.
-pub fn compare(line: &str, target: &Target, bpffs: &Path) -> Result<usize, Unequal> {
+pub fn compare(line: &str, target: &Target, bpffs: &Path, before_listing: &dyn Fn()) -> Result<usize, Unequal> {
     let directory = tempfile::tempdir().map_err(differs)?;
     let pins = bpffs.join("compared");
     let (programs, specs) = made(line, target, directory.path())?;
@@ -65,6 +65,7 @@ pub fn compare(line: &str, target: &Target, bpffs: &Path) -> Result<usize, Unequ
         equal(&own, &pin, directory.path()).map_err(|unequal| unequal.of(program))?;
         // What bpftool prints takes it long where the processor is emulated.
         if n == 0 {
+            before_listing();
             told(program, &own, &pin, target).map_err(|unequal| unequal.of(program))?;
         }
     }

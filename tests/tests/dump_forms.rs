@@ -179,7 +179,7 @@ fn bpftool_loads_objects_as_the_loader_loads_programs() {
         let target = Target::running().unwrap();
         let mut compared = 0;
         for line in LINES {
-            match objects::compare(line, &target, Path::new(&bpffs)) {
+            match objects::compare(line, &target, Path::new(&bpffs), &|| ()) {
                 Ok(programs) => compared += programs,
                 Err(objects::Unequal::NotHere(why)) => eprintln!("skipped: {line}: {why}"),
                 Err(objects::Unequal::Differs(why)) => panic!("{line}: {why}"),

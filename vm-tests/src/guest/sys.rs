@@ -44,6 +44,17 @@ pub fn mount_sized(kind: &str, at: &Path, options: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts one file in the place of another.
+///
+/// # Errors
+/// Those of mount(2).
+pub fn mount_over(file: &str, at: &str) -> io::Result<()> {
+    let (file, at) = (CString::new(file)?, CString::new(at)?);
+    // SAFETY: two strings that end with NUL and live through the call; type and data are not looked at with this flag.
+    check(unsafe { libc::mount(file.as_ptr(), at.as_ptr(), ptr::null(), libc::MS_BIND, ptr::null()) })?;
+    Ok(())
+}
+
 /// Unmounts what is mounted at a place.
 ///
 /// # Errors
