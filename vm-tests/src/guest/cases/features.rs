@@ -117,7 +117,11 @@ fn versions(ctx: &mut Ctx) -> CaseResult {
     let target = ctx.target()?;
     let mainline = is_mainline(ctx)?;
     let symbols = std::fs::read_to_string("/proc/kallsyms")?;
-    let mut symbols: BTreeSet<&str> = symbols.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    // The list is long, and only these are looked for.
+    let known = ["within_error_injection_list"].into_iter().chain(LEFT_OUT.iter().map(|(_, symbol, _)| *symbol));
+    let known: BTreeSet<&str> = known.collect();
+    let names = symbols.lines().filter_map(|line| line.splitn(3, ' ').nth(2)?.split('\t').next());
+    let mut symbols: BTreeSet<&str> = names.filter(|name| name.starts_with("bpf_") || known.contains(name)).collect();
     symbols.extend(Path::new(SYSFS_BTF).exists().then_some(SYSFS_BTF));
     // Programs may sleep at hooks of LSM, or where errors may be injected: either is enough.
     let may_sleep =
