@@ -19,7 +19,7 @@ pub struct Leftovers {
 
 /// How long the kernel may take to free what was closed: it does so after a grace period, and after another what a program held
 /// that watched a function of another. Those are long on a busy host.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Leftovers {
     /// What there is now.

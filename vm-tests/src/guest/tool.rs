@@ -17,7 +17,7 @@ use crate::{ensure, skip};
 pub fn connect(addresses: &[&str]) -> ExitCode {
     for address in addresses {
         let Ok(address) = address.parse::<SocketAddr>() else { return ExitCode::from(2) };
-        match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+        match TcpStream::connect_timeout(&address, Duration::from_secs(30)) {
             Ok(stream) => println!("{}", stream.local_addr().map_or("?".to_owned(), |local| local.to_string())),
             Err(error) => println!("error {error}"),
         }
@@ -202,7 +202,7 @@ impl Tool {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> Result<ExitStatus, Failure> {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(45);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

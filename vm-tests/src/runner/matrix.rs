@@ -35,8 +35,8 @@ pub struct Stop {
     pub message: String,
 }
 
-/// How long a guest may go without an event: a case has a limit of 60 s of its own, which is the guest's to keep.
-const SILENCE: Duration = Duration::from_secs(180);
+/// How long a guest may go without an event: a case has a limit of 120 s of its own, which is the guest's to keep.
+const SILENCE: Duration = Duration::from_secs(240);
 
 fn broken(message: String) -> Stop {
     Stop { code: BROKEN, message }

@@ -12,7 +12,7 @@ use bpfkit_loader::Feature;
 use rustix::process::Signal;
 
 use crate::guest::case::{Case, Ctx, Doing as _, Failure};
-use crate::guest::leaks::Leftovers;
+use crate::guest::leaks::{Leftovers, PATIENCE};
 use crate::guest::packets::datagram;
 use crate::guest::sys;
 use crate::guest::tool::{Tool, json_rows, listen, need_types};
@@ -65,7 +65,7 @@ fn leak(ctx: &mut Ctx) -> CaseResult {
     }
     drop(map);
     // The kernel frees it after a while.
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + PATIENCE;
     while is_there("\"bpfkit_leak\"") || is_there("/mounted ") {
         ensure!(Instant::now() < end, "{:?}", before.now_beyond());
         sleep(Duration::from_millis(10));
@@ -190,7 +190,7 @@ fn orphan(ctx: &mut Ctx) -> CaseResult {
     let pid: u32 = line.trim().parse().doing(|| format!("the child's number in {line:?}"))?;
     parent.kill()?;
     parent.wait()?;
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     // Whoever reaps it: init does.
     while fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
         ensure!(Instant::now() < end, "process {pid} lives on");
@@ -257,7 +257,7 @@ fn memory(ctx: &mut Ctx) -> CaseResult {
                 // Not even exec has enough.
                 Err(_) => continue,
             };
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + PATIENCE;
             while child.try_wait()?.is_none() {
                 if Instant::now() > end {
                     child.kill()?;
@@ -298,9 +298,9 @@ fn full(ctx: &mut Ctx) -> CaseResult {
     let full = File::options().write(true).open("/dev/full")?;
     refused(ctx.tool("skbrecv")?.args(["--duration", "20"]).stdout(full))?;
     let mut tool = ctx.tool("skbrecv")?;
-    tool.args(["--duration", "20", "--json"]).stdout(File::create(&file)?).stderr(Stdio::piped());
+    tool.args(["--duration", "60", "--json"]).stdout(File::create(&file)?).stderr(Stdio::piped());
     let mut tool = tool.spawn()?;
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + PATIENCE;
     while tool.try_wait()?.is_none() {
         ensure!(Instant::now() < end, "it goes on");
         datagram("127.0.0.1".parse()?, 4321)?;
@@ -335,7 +335,7 @@ fn clock(ctx: &mut Ctx) -> CaseResult {
         datagram("127.0.0.1".parse()?, 4321)?;
         let asked = Instant::now();
         tool.line()?;
-        ensure!(asked.elapsed() < Duration::from_secs(2), "a row came after {:?}", asked.elapsed());
+        ensure!(asked.elapsed() < PATIENCE, "a row came after {:?}", asked.elapsed());
     }
     let took = began.elapsed();
     datagram("127.0.0.1".parse()?, 4321)?;

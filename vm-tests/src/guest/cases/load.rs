@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::sys;
 use crate::guest::tool::{Tool, need_types};
-use crate::{ensure, skip};
+use crate::{ensure, fail, skip};
 
 type CaseResult = Result<(), Failure>;
 
@@ -320,19 +320,25 @@ fn lone(ctx: &mut Ctx) -> CaseResult {
     let me = std::process::id().to_string();
     let mut tool = Tool::start(ctx, "tcpconnect", &["--probe", "tracepoint", "-p", &me])?;
     tool.line()?;
-    let mut times = Vec::new();
-    for number in 0..8_u64 {
-        // At other moments of the 50 ms after which the tool looks by itself.
-        std::thread::sleep(Duration::from_millis(60 + number * 7));
-        let began = Instant::now();
-        let _ = TcpStream::connect("127.0.0.1:1");
-        tool.line()?;
-        times.push(began.elapsed());
-    }
-    times.sort_unstable();
-    println!("{times:?}");
-    // Others may have the processor, so that one may come later.
     let most = Duration::from_millis(if ctx.is_vm() { 400 } else { 100 });
-    ensure!(times[times.len() - 2] < most, "{times:?}");
-    Ok(())
+    // Others may have the processor, so that one may come later, and the whole machine may stand still for a while.
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let mut times = Vec::new();
+        for number in 0..8_u64 {
+            // At other moments of the 50 ms after which the tool looks by itself.
+            std::thread::sleep(Duration::from_millis(60 + number * 7));
+            let began = Instant::now();
+            let _ = TcpStream::connect("127.0.0.1:1");
+            tool.line()?;
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        println!("{times:?}");
+        if times[times.len() - 2] < most {
+            return Ok(());
+        }
+        all.push(times);
+    }
+    fail!("{all:?}")
 }

@@ -146,14 +146,18 @@ fn raw_tracepoint(ctx: &mut Ctx) -> Result<(), Failure> {
 
 fn perf_event(ctx: &mut Ctx) -> Result<(), Failure> {
     let mut probe = Probe::start(&ctx.target()?, Attach::PerfEvent { hertz: 100 }, bpf! { r7 = 42; })?;
-    let begin = Instant::now();
+    let (begin, mut ticks) = (Instant::now(), Vec::new());
     let mut sum = 0_u64;
-    // The clock ticks for whoever runs, so this process must.
-    while begin.elapsed() < Duration::from_millis(300) {
-        sum = std::hint::black_box(sum.wrapping_add(1));
+    // The clock ticks for whoever runs, so this process must; on a machine that stands still at times, for longer.
+    while ticks.len() < 3 && begin.elapsed() < PATIENCE {
+        let round = Instant::now();
+        while round.elapsed() < Duration::from_millis(100) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        ticks.extend(probe.events().values(Duration::from_millis(20), |values| values.len() > 2)?);
     }
-    let ticks = probe.events().values(PATIENCE, |values| values.len() > 2)?;
-    ensure!(ticks.len() > 2 && ticks.iter().all(|&tick| tick == 42), "{ticks:?} in 300 ms at 100 Hz");
+    let took = begin.elapsed();
+    ensure!(ticks.len() > 2 && ticks.iter().all(|&tick| tick == 42), "{ticks:?} in {took:?} at 100 Hz");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use bpfkit_loader::{Attach, Error, Event, Link, MapSpec, Maps, PerfBuffer, PerfO
 use crate::guest::case::{Doing as _, Failure};
 
 /// How long an event may take to arrive under emulation.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often rings are looked at.
 const POLL: Duration = Duration::from_millis(5);
