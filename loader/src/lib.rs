@@ -112,7 +112,7 @@ pub mod usdt;
 pub mod verifier;
 
 pub use answer::Answer;
-pub use attach::can_probe;
+pub use attach::lacks_function;
 pub use check::{Violation, needs};
 pub use cpus::{online as online_cpus, possible as possible_cpus};
 pub use ctx::Arch;

@@ -13,7 +13,7 @@
 
 use bpfkit_asm::{Asm, Label, Version, bpf};
 use bpfkit_loader::{
-    Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe, can_probe, function_names,
+    Error as LoaderError, Feature, MapSpec, Maps, ProgSpec, Sample, Target, TracePipe, function_names, lacks_function,
 };
 use serde::Serialize;
 
@@ -263,17 +263,18 @@ impl Args {
             let programs = self.programs_by(target, probe, symbol)?;
             attached.attach(&programs, target)
         };
+        // The kernel's list of functions is long: the usual name of a copy is tried before it is read.
+        let by_pmu = probe == Probe::Kprobe && target.version() >= INDIRECT && target.has(Feature::KprobePmu);
+        if by_pmu && lacks_function(FUNCTION) {
+            match by_name(USUAL_COPY, &mut attached) {
+                Err(Error::Loader(LoaderError::NoSymbol { .. })) => {}
+                result => return result.map(|()| attached),
+            }
+        }
         match by_name(FUNCTION, &mut attached) {
             Err(error @ Error::Loader(LoaderError::NoSymbol { .. } | LoaderError::Btf(_))) => {
                 let found = match &error {
                     Error::Loader(LoaderError::NoSymbol { variants, .. }) => copy_among(variants),
-                    // The kernel's list of functions is long: the usual name is tried before it is read.
-                    _ if target.version() >= INDIRECT && !can_probe(FUNCTION) => {
-                        match by_name(USUAL_COPY, &mut attached) {
-                            Err(Error::Loader(LoaderError::NoSymbol { .. })) => copy(target)?,
-                            result => return result.map(|()| attached),
-                        }
-                    }
                     _ => copy(target)?,
                 };
                 by_name(&found.ok_or(error)?, &mut attached)?;

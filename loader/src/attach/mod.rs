@@ -12,7 +12,7 @@ use crate::link::Link;
 use crate::prog::{Attach, Prog, Tasks};
 use crate::target::Target;
 use probe::Place;
-pub use probe::can_probe;
+pub use probe::lacks_function;
 pub(crate) use probe::may_probe_files;
 pub(crate) use semaphore::{Semaphore, own_memory};
 

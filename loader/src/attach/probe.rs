@@ -126,10 +126,12 @@ pub(super) fn user(prog: Prog, target: &Target, at: &Attach, tasks: Tasks, place
     linked(prog, at, event, tried)
 }
 
-/// Whether this process can probe a kernel function of this name, by beginning to. Where it can there is such a function, which the
-/// kernel tells sooner so than by its list.
-pub fn can_probe(symbol: &str) -> bool {
-    by_pmu(symbol, 0, false).is_ok()
+/// Whether the kernel says that it has no function of this name, when it is asked to probe it: much sooner than by its list. What
+/// else it may say tells nothing.
+pub fn lacks_function(symbol: &str) -> bool {
+    let Ok(name) = CString::new(symbol) else { return true };
+    let is_missing = |error: std::io::Error| error.raw_os_error() == Some(libc::ENOENT);
+    pmu("kprobe").is_ok_and(|(kind, _)| perf::probe(kind, 0, &name, 0, Tasks::All).is_err_and(is_missing))
 }
 
 /// Whether this thread may attach to places in files through the PMU. The kernel looks at the path after that: at `/` there is no
