@@ -1,7 +1,9 @@
 //! The helpers' prototypes beside those that a kernel was built with.
 
+use std::collections::BTreeMap;
+
 use bpfkit_asm::Helper;
-use bpfkit_btf::{Btf, Kind, Param};
+use bpfkit_btf::{Btf, Kind, Param, Type};
 
 /// Helpers to which the verifier itself passes one more argument, which no program sees.
 const HIDDEN: [&str; 5] = [
@@ -17,13 +19,22 @@ const HIDDEN: [&str; 5] = [
 /// compared, and what differs.
 pub fn compare(btf: &Btf) -> (usize, Vec<String>) {
     let is_pointer = |param: &Param<'_>| {
-        let ty = btf.ty(param.ty).and_then(bpfkit_btf::Type::resolved);
+        let ty = btf.ty(param.ty).and_then(Type::resolved);
         ty.is_ok_and(|ty| ty.kind() == Kind::PTR)
     };
+    // All are looked for, so one walk over the types takes less than a search for each.
+    let typedefs = btf.types().filter(|ty| ty.kind() == Kind::TYPEDEF);
+    let protos: BTreeMap<String, Type<'_>> = typedefs
+        .filter_map(|typedef| {
+            let name = typedef.name().strip_prefix("btf_").filter(|name| name.starts_with("bpf_"))?.to_owned();
+            let proto = btf.ty(typedef.resolved().ok()?.target()?).ok()?;
+            (proto.kind() == Kind::FUNC_PROTO).then_some((name, proto))
+        })
+        .collect();
     let mut compared = 0;
     let mut wrong = Vec::new();
     for (helper, name, _) in Helper::ALL {
-        let Ok(proto) = btf.typedef_proto(&format!("btf_{name}")) else { continue };
+        let Some(proto) = protos.get(*name) else { continue };
         let Some(doc) = helper.doc() else { continue };
         compared += 1;
         let own: Vec<bool> = proto.params().map(|param| is_pointer(&param)).collect();
