@@ -72,12 +72,15 @@ pub fn pages(argv: &[Vec<u8>]) -> Vec<u8> {
     let starts: Vec<usize> = (1..=argv.len()).map(|page| page * PAGE).collect();
     let mut bytes: Vec<u8> =
         starts.iter().map(|start| PLACE + start).chain([0]).flat_map(|address| address.to_ne_bytes()).collect();
+    // Copied, because code that is hardly optimized would write one zero after the other.
+    let zeros = |bytes: &mut Vec<u8>, until: usize| bytes.extend_from_slice(&[0; PAGE][..until - bytes.len()]);
     for (start, arg) in starts.into_iter().zip(argv) {
-        bytes.resize(start, 0);
+        zeros(&mut bytes, start);
         bytes.extend(arg);
     }
     bytes.push(0);
-    bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+    let end = bytes.len().next_multiple_of(PAGE);
+    zeros(&mut bytes, end);
     bytes
 }
 
