@@ -1,8 +1,9 @@
 //! Programs that belong to a function, a hook or a tracepoint by the number of its type.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use bpfkit_asm::Asm;
+use bpfkit_btf::{Btf, Kind};
 
 use super::{may_load, plain};
 use crate::ctx::Arch;
@@ -38,7 +39,8 @@ pub(super) fn kernel(feature: Feature, target: &Target) -> Option<bool> {
     };
     let input = ProgInput { insns: &insns, license: b"GPL\0", ..Default::default() };
     match with_memlock(|| bpf::prog_load(attributes, input, &mut [])) {
-        Ok(prog) => Some(attaches(target, prog.as_fd())),
+        // At a tracepoint there is nothing that is written over.
+        Ok(prog) => Some(feature == Feature::TpBtf || is_patched(target) || attaches(prog.as_fd())),
         // Some kernels refuse tracing programs with EPERM, whoever asks: so privilege is judged by a plain one.
         Err(_) => may_load(),
     }
@@ -53,7 +55,8 @@ pub(super) fn program(feature: Feature, target: &Target) -> Option<bool> {
     let attach = if feature == Feature::Freplace { Attach::Freplace(called) } else { Attach::FentryProg(called) };
     let host = host.load(target, &Maps::new()).ok()?;
     match loaded(target, attach, &host) {
-        Some(prog) => Some(attaches(target, prog.as_fd())),
+        // Before Linux 6.0 arm64 loads such programs and has no trampolines. On x86 whoever compiles programs has them.
+        Some(prog) => Some(target.arch() == Arch::X86_64 || attaches(prog.as_fd())),
         None => may_load(),
     }
 }
@@ -78,7 +81,14 @@ fn calls(name: &'static str) -> Asm {
     asm
 }
 
-/// Before Linux 6.0 arm64 loads such programs and has no trampolines. Elsewhere loading tells, and costs less than attaching.
-fn attaches(target: &Target, prog: std::os::fd::BorrowedFd<'_>) -> bool {
-    target.arch() == Arch::X86_64 || bpf::raw_tracepoint_open(prog, None).is_ok()
+/// Whether the kernel can lead its own functions over trampolines of programs, by what its types say: then to attach would tell
+/// nothing more, and to detach takes a while. Without CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS such programs are loaded all the same.
+fn is_patched(target: &Target) -> bool {
+    let types = target.numbered_btf(Feature::Fentry).ok();
+    let has_direct_calls = |types: &Btf| types.find("register_ftrace_direct", &[Kind::FUNC]).is_some();
+    target.arch() == Arch::X86_64 && types.is_some_and(has_direct_calls)
+}
+
+fn attaches(prog: BorrowedFd<'_>) -> bool {
+    bpf::raw_tracepoint_open(prog, None).is_ok()
 }

@@ -73,6 +73,11 @@ const LEFT_OUT: &[(&[&str], &str, &str)] = &[
         "CONFIG_DEBUG_INFO_BTF",
     ),
     (&["lsm", "map inode_storage"], "bpf_lsm_file_open", "CONFIG_BPF_LSM"),
+    (
+        &["fentry", "fmod-ret", "lsm", "tracing-link"],
+        "register_ftrace_direct",
+        "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS",
+    ),
     (&["fmod-ret"], "security_file_open", "CONFIG_SECURITY"),
     (&["sleepable"], MAY_SLEEP, "CONFIG_BPF_LSM and CONFIG_FUNCTION_ERROR_INJECTION"),
     (
