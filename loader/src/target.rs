@@ -8,7 +8,7 @@ use std::time::Instant;
 use bpfkit_asm::{Helper, Version};
 use bpfkit_btf::{Btf, Field, Form, Type};
 
-use crate::calibrate::{Layout, calibrate};
+use crate::calibrate::{self, Layout, calibrate};
 use crate::ctx::Arch;
 use crate::error::{Tried, chain};
 use crate::feature::{Feature, Known};
@@ -383,9 +383,9 @@ impl Target {
 
     /// A member that was found by trying, without any types.
     fn calibrated(&self, path: &str) -> Result<Field, String> {
-        let structure = path.split('.').next().unwrap_or_default();
+        let part = calibrate::part(path);
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = layouts.entry(structure.to_owned()).or_insert_with(|| calibrate(structure, self));
+        let known = layouts.entry(part.to_owned()).or_insert_with(|| calibrate(part, self));
         let layout = known.as_ref().map_err(Clone::clone)?;
         layout.field(path).ok_or_else(|| format!("{path} was not found"))
     }
@@ -398,7 +398,21 @@ impl Target {
     /// The structures whose members were found by trying, as there were no types.
     pub fn calibrated_structures(&self) -> Vec<String> {
         let layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        layouts.iter().filter(|(_, layout)| layout.is_ok()).map(|(name, _)| name.clone()).collect()
+        let found = layouts.iter().filter(|(_, layout)| layout.is_ok());
+        let mut names: Vec<_> = found.filter_map(|(part, _)| part.split('.').next().map(str::to_owned)).collect();
+        names.dedup();
+        names
+    }
+
+    /// Whether a function of the running kernel is given packets (`struct sk_buff`) by pointers to pointers, found by trying: for where
+    /// no types have its prototype. It takes kprobes, and types that have `sk_buff.len`.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub fn takes_packets_indirectly(&self, symbol: &str) -> Result<bool, Error> {
+        let tried =
+            if self.is_running { calibrate::is_indirect(self, symbol) } else { Err("it does not run here".into()) };
+        tried.map_err(|why| Error::NoBtf(vec![(format!("the prototype of {symbol} by trying"), why)]))
     }
 
     /// The kernel's tracing directory.

@@ -256,8 +256,9 @@ impl Format {
         let name = Self::record(name);
         let record = btf.find(&name, &[Kind::STRUCT]).ok_or(bpfkit_btf::Error::NoType(name))?;
         let fields = record.members().map(|member| {
+            // Where in the record a string is has the name of the string in tracefs.
             Ok(FormatField {
-                name: member.name.into_owned(),
+                name: member.name.trim_start_matches("__data_loc_").to_owned(),
                 offset: member.bit_offset / 8,
                 size: btf.ty(member.ty)?.size()?,
             })

@@ -55,7 +55,8 @@ fn types_that_lack_the_function_mean_its_copy_or_the_tracepoint() {
         let int = types.int("unsigned int", 4, false);
         types.strukt("sk_buff", 16, &[("dev", int, 0), ("len", int, 8), ("protocol", int, 12)]);
         types.strukt("net_device", 16, &[("name", int, 0)]);
-        types.strukt("trace_event_raw_net_dev_template", 24, &[("skbaddr", int, 8)]);
+        let record = [("skbaddr", int, 64), ("len", int, 128), ("__data_loc_name", int, 160)];
+        types.strukt("trace_event_raw_net_dev_template", 24, &record);
         let target = Target::offline(Some(Btf::parse(types.finish()).unwrap()), version);
         let programs = programs(line, &target).map_err(|error| bpfkit::Chain(&error).to_string())?;
         let linked = programs[0].link(&target).unwrap();
@@ -63,11 +64,12 @@ fn types_that_lack_the_function_mean_its_copy_or_the_tracepoint() {
         Ok::<_, String>((programs[0].attach.to_string(), reads))
     };
     let (new, old) = (Version::new(6, 1), Version::new(5, 4));
-    // One read more than by the tracepoint: of the pointer to the packet.
+    // One read more than where the function is given the packet itself, and three more than by the tracepoint, whose record has all but
+    // the protocol.
     for line in ["skbrecv -i any", LINES[1]] {
         assert_eq!(names(line, new).unwrap(), ("kprobe on __netif_receive_skb_core.constprop.0".to_owned(), 5));
     }
-    assert_eq!(names("skbrecv -i any", old).unwrap(), ("tracepoint net:netif_receive_skb".to_owned(), 4));
+    assert_eq!(names("skbrecv -i any", old).unwrap(), ("tracepoint net:netif_receive_skb".to_owned(), 2));
     let error = names(LINES[1], old).unwrap_err();
     assert!(error.contains("__netif_receive_skb_core"), "no guess before the copy's arguments are known: {error}");
 }

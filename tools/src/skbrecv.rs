@@ -5,7 +5,8 @@
 //! decides. The compiler may have left a copy under another name, such as `__netif_receive_skb_core.constprop.0`, and the types
 //! have left the function out for its name; the copy is found in /proc/kallsyms, or on a kernel that does not run here it is the usual one,
 //! and since Linux 5.8 it takes what the function takes.
-//! Where the kernel has no kprobes the tracepoint `net:netif_receive_skb`, which lies in that function, serves.
+//! Where the kernel has no kprobes the tracepoint `net:netif_receive_skb`, which lies in that function, serves. Its record has all but
+//! the protocol, whose place is found by trying where there are no types.
 //!
 //! LEN is what the packet holds from the network header on: the device's own header is gone at that point.
 //!
@@ -148,11 +149,12 @@ const USUAL_COPY: &str = "__netif_receive_skb_core.constprop.0";
 /// (commit c0bbbdc32feb), so that of those only the types can tell.
 const INDIRECT: Version = Version::new(5, 8);
 
-/// Whether the first argument of the function of this name is a pointer to a pointer. Types leave out what has lost its name: of a
-/// copy the version tells, where it is new enough to tell.
+/// Whether the first argument of the function of this name is a pointer to a pointer. Types leave out what has lost its name, and those
+/// of old kernels leave out all functions: of a copy the version tells, where it is new enough to tell; else it is tried.
 fn is_indirect(target: &Target, symbol: &str) -> Result<bool, Error> {
     let proto = match target.func_proto(FUNCTION) {
         Err(_) if symbol.starts_with(COPY) && target.version() >= INDIRECT => return Ok(true),
+        Err(error @ LoaderError::Btf(_)) => return target.takes_packets_indirectly(symbol).map_err(|_| error.into()),
         found => found?,
     };
     let types = target.btf()?;
@@ -178,9 +180,42 @@ fn copy_among(names: &[String]) -> Option<String> {
         .cloned()
 }
 
+/// The device's name and the length of the packet in r7, from its members.
+fn members(target: &Target) -> (Asm, Asm) {
+    let name = bpf! {
+        r3 = r7;
+        r3 += sk_buff.dev;
+        {read::kernel(target, SCRATCH, 8)};
+        r3 = *(u64 *)(r10 + SCRATCH);
+        r3 += net_device.name;
+        {read::kernel(target, NAME, 16)};
+    };
+    let len = bpf! {
+        r3 = r7;
+        r3 += sk_buff.len;
+        {read::kernel(target, LEN, 4)};
+    };
+    (name, len)
+}
+
+/// The same from the tracepoint's record. Of what follows a short name there nothing is shown.
+fn record(target: &Target) -> (Asm, Asm) {
+    let name = bpf! {
+        r3 = *(u32 *)(r6 + ctx.name);                   // __data_loc: its length, and where in the record it is
+        r3 &= 0xffff;
+        r3 += r6;
+        {read::kernel(target, NAME, 16)};
+    };
+    let len = bpf! {
+        r1 = *(u32 *)(r6 + ctx.len);
+        *(u32 *)(r10 + LEN) = r1;
+    };
+    (name, len)
+}
+
 impl Args {
     fn programs_by(&self, target: &Target, probe: Probe, symbol: &str) -> Result<Vec<ProgSpec>, Error> {
-        let (attach, packet) = match probe {
+        let (attach, mut packet) = match probe {
             Probe::Kprobe => {
                 let mut packet = bpf! { r7 = *(u64 *)(r6 + ctx.arg1); };
                 if is_indirect(target, symbol)? {
@@ -196,26 +231,23 @@ impl Args {
                 (tool::tracepoint("net", "netif_receive_skb"), bpf! { r7 = *(u64 *)(r6 + ctx.skbaddr); })
             }
         };
-        Ok(vec![ProgSpec::new("skbrecv", attach, self.receive(target, packet))?])
+        let (name, len) = match probe {
+            Probe::Kprobe => members(target),
+            Probe::Tracepoint => record(target),
+        };
+        packet.splice(name);
+        Ok(vec![ProgSpec::new("skbrecv", attach, self.receive(target, packet, len))?])
     }
 
-    /// Reports the packet that `packet` puts into r7.
-    fn receive(&self, target: &Target, packet: Asm) -> Asm {
+    /// Reports the packet that `packet` puts into r7, with the device's name at r10 + [`NAME`]; `len` adds the length.
+    fn receive(&self, target: &Target, packet: Asm, len: Asm) -> Asm {
         let mut code = Asm::new();
         let out = code.named_label("out");
         code.splice(bpf! {
             r6 = r1;
             {packet};
-            r3 = r7;
-            r3 += sk_buff.dev;
-            {read::kernel(target, SCRATCH, 8)};
-            r3 = *(u64 *)(r10 + SCRATCH);
-            r3 += net_device.name;
-            {read::kernel(target, NAME, 16)};
             {self.device_filter(out)};
-            r3 = r7;
-            r3 += sk_buff.len;
-            {read::kernel(target, LEN, 4)};
+            {len};
             *(u32 *)(r10 + PROTO) = 0;
             r3 = r7;
             r3 += sk_buff.protocol;
@@ -324,6 +356,10 @@ impl Tool for Args {
                     _ if self.probe.is_none() => self.programs_by(target, Probe::Tracepoint, FUNCTION),
                     _ => Err(error),
                 }
+            }
+            // There are no types, and of the tracepoint's packets the rest is found by trying.
+            Err(Error::Loader(LoaderError::NoBtf(_))) if self.probe.is_none() && target.is_running() => {
+                self.programs_by(target, Probe::Tracepoint, FUNCTION)
             }
             programs => programs,
         }

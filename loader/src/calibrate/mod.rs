@@ -8,6 +8,8 @@
 mod skb;
 mod sock;
 
+pub(crate) use skb::is_indirect;
+
 use bpfkit_asm::{Asm, bpf};
 use bpfkit_btf::{Field, TypeId};
 
@@ -44,16 +46,26 @@ impl Layout {
     }
 }
 
-/// Finds the members of a structure that can be found so, by the name of the structure.
-pub(crate) fn calibrate(structure: &str, target: &Target) -> Result<Layout, String> {
-    match structure {
-        "sock" => sock::calibrate(target),
-        "sk_buff" => skb::calibrate(target),
-        _ => Err(format!("struct {structure} cannot be found by trying")),
+/// What a member is found with: the other members of its structure, or nothing else.
+pub(crate) fn part(path: &str) -> &str {
+    match path {
+        skb::PROTOCOL => path,
+        path => path.split('.').next().unwrap_or_default(),
     }
 }
 
-/// Copies the structure that the first argument of a function points to, each time the function is called.
+/// Finds what can be found so, by its [`part`].
+pub(crate) fn calibrate(part: &str, target: &Target) -> Result<Layout, String> {
+    match part {
+        "sock" => sock::calibrate(target),
+        "sk_buff" => skb::calibrate(target),
+        skb::PROTOCOL => skb::protocol(target),
+        structure => Err(format!("struct {structure} cannot be found by trying")),
+    }
+}
+
+/// Copies the structure that the first argument of a function points to, each time the function is called, or one that a tracepoint
+/// knows of.
 struct Dumper {
     _link: Link,
     rings: PerfBuffer,
@@ -63,6 +75,12 @@ struct Dumper {
 impl Dumper {
     /// At the entry of a function; `read` copies what is wanted to r10 - [`DUMP`] from what r7 points to.
     fn new(target: &Target, symbol: &str, read: Asm) -> Result<Self, Error> {
+        let attach = Attach::Kprobe { symbol: symbol.to_owned(), offset: 0 };
+        Self::at(target, attach, bpf! { r7 = *(u64 *)(r6 + ctx.arg1); }, read)
+    }
+
+    /// At some place, where `pointer` has r7 point to what `read` copies.
+    fn at(target: &Target, attach: Attach, pointer: Asm, read: Asm) -> Result<Self, Error> {
         let mut maps = Maps::new();
         maps.create(&MapSpec::perf_event_array("events"), target)?;
         let rings = match maps.get("events") {
@@ -71,7 +89,7 @@ impl Dumper {
         };
         let code = bpf! {
             r6 = r1;
-            r7 = *(u64 *)(r6 + ctx.arg1);
+            {pointer};
             {read};
             r1 = r6;
             r2 = map[events];
@@ -83,7 +101,6 @@ impl Dumper {
             r0 = 0;
             exit;
         };
-        let attach = Attach::Kprobe { symbol: symbol.to_owned(), offset: 0 };
         let link = ProgSpec::new("calibrate", attach, code)?.load(target, &maps)?.attach(target)?;
         Ok(Self { _link: link, rings, _maps: maps })
     }

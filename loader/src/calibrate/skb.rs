@@ -1,10 +1,12 @@
-//! `struct sk_buff`, by pings of one's own over loopback.
+//! `struct sk_buff`, by pings and datagrams of one's own over loopback.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 
 use bpfkit_asm::{Asm, bpf};
 
 use super::{DUMP, Dumper, Layout, ROUNDS, Round, place, read_kernel};
+use crate::Attach;
 use crate::clock;
 use crate::error::chain;
 use crate::sys::ping;
@@ -114,10 +116,7 @@ fn verify(target: &Target, layout: &Layout) -> Result<(), String> {
         i32::try_from(field.offset).map_err(|error| error.to_string())
     };
     let (head, transport) = (at("sk_buff.head")?, at("sk_buff.transport_header")?);
-    let mut read = Asm::new();
-    for slot in (-DUMP..0).step_by(8) {
-        read.splice(bpf! { *(u64 *)(r10 + {slot}) = 0; });
-    }
+    let mut read = zeros();
     read.splice(bpf! {
         r3 = r7;
         r3 += {head};
@@ -134,6 +133,113 @@ fn verify(target: &Target, layout: &Layout) -> Result<(), String> {
         dump.get(20..24) == Some([PING_ID.to_be_bytes(), sequence.to_be_bytes()].concat().as_slice())
     };
     pinged(target, read, ours).map(drop).map_err(|error| format!("the places that were found do not hold: {error}"))
+}
+
+/// Nothing but zeros in what is copied.
+fn zeros() -> Asm {
+    let mut code = Asm::new();
+    for slot in (-DUMP..0).step_by(8) {
+        code.splice(bpf! { *(u64 *)(r10 + {slot}) = 0; });
+    }
+    code
+}
+
+/// The member that is found by itself, where a tracepoint tells the rest of what is to be known of a packet.
+pub(super) const PROTOCOL: &str = "sk_buff.protocol";
+
+/// ETH_P_IP and ETH_P_IPV6 of include/uapi/linux/if_ether.h.
+fn ether_type(to: IpAddr) -> u16 {
+    if to.is_ipv4() { 0x0800 } else { 0x86dd }
+}
+
+/// Sends datagrams of IPv4 and of IPv6, and looks where packets differ by that, at a tracepoint that every one of them passes.
+pub(super) fn protocol(target: &Target) -> Result<Layout, String> {
+    let attach = Attach::Tracepoint { category: "net".to_owned(), name: "netif_receive_skb".to_owned() };
+    let read = bpf! {
+        r3 = r7;
+        {read_kernel(target, -DUMP, DUMP)};
+    };
+    let packet = bpf! { r7 = *(u64 *)(r6 + ctx.skbaddr); };
+    let mut dumper = Dumper::at(target, attach, packet, read).map_err(|error| chain(&error))?;
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS {
+        let mut send = |to: IpAddr| {
+            let Sent { length, mut dumps } = datagram(&mut dumper, to)?;
+            dumps.iter_mut().for_each(|dump| dump.truncate(OWN));
+            dumps.retain(|dump| dump.chunks_exact(4).any(|word| word == length.to_ne_bytes()));
+            match (dumps.pop(), dumps.is_empty()) {
+                (Some(dump), true) => Ok((to, dump)),
+                (None, _) => Err(format!("a datagram to {to} was not seen")),
+                _ => Err(format!("other packets came in between those to {to}")),
+            }
+        };
+        seen.push(send(Ipv4Addr::new(127, 64 + round, 1, 1).into())?);
+        // IPv6 may be off, or not there.
+        seen.extend(send(Ipv6Addr::LOCALHOST.into()));
+    }
+    among(&seen)
+}
+
+fn among(seen: &[(IpAddr, Vec<u8>)]) -> Result<Layout, String> {
+    let wanted = |to: &IpAddr| ether_type(*to).to_be_bytes().to_vec();
+    let rounds: Vec<_> = seen.iter().map(|(to, dump)| Round { dump, wanted: wanted(to) }).collect();
+    let mut layout = Layout::default();
+    layout.add(PROTOCOL, "__be16", place(PROTOCOL, 2, &rounds)?, 2);
+    Ok(layout)
+}
+
+/// Whether a function is given packets by pointers to pointers, tried with datagrams of known lengths: the member `len`, whose place is
+/// known, is where the argument points to, or where that points to.
+pub(crate) fn is_indirect(target: &Target, symbol: &str) -> Result<bool, String> {
+    let len = target.field("sk_buff.len").map_err(|error| chain(&error))?;
+    let len = i32::try_from(len.offset).map_err(|error| error.to_string())?;
+    let mut read = zeros();
+    read.splice(bpf! {
+        r3 = r7;
+        r3 += {len};
+        {read_kernel(target, -DUMP, 4)};
+        r3 = r7;
+        {read_kernel(target, -DUMP + 8, 8)};
+        r3 = *(u64 *)(r10 + {-DUMP + 8});
+        r3 += {len};
+        {read_kernel(target, -DUMP + 16, 4)};
+    });
+    let mut dumper = Dumper::new(target, symbol, read).map_err(|error| chain(&error))?;
+    let mut sent = Vec::new();
+    for round in 0..ROUNDS {
+        sent.push(datagram(&mut dumper, Ipv4Addr::new(127, 64 + round, 1, 1).into())?);
+    }
+    let has = |at: usize| {
+        sent.iter().all(|sent| sent.dumps.iter().any(|dump| dump[at..].starts_with(&sent.length.to_ne_bytes())))
+    };
+    match (has(0), has(16)) {
+        (true, false) => Ok(false),
+        (false, true) => Ok(true),
+        _ => Err(format!("what {symbol} is given could not be told")),
+    }
+}
+
+/// A datagram that went over loopback, and what was copied meanwhile.
+struct Sent {
+    /// Bytes from the network header on.
+    length: u32,
+    dumps: Vec<Vec<u8>>,
+}
+
+/// Sends a datagram of a length that hardly another has, another one each time, and waits until it came.
+fn datagram(dumper: &mut Dumper, to: IpAddr) -> Result<Sent, String> {
+    let cannot = |error: std::io::Error| format!("cannot send to {to}: {error}");
+    let [.., a, b] = clock::now().to_be_bytes();
+    let payload = 1025 + usize::from(u16::from_be_bytes([a & 0x1f, b]));
+    let receiver = UdpSocket::bind((to, 0)).map_err(cannot)?;
+    receiver.set_read_timeout(Some(Duration::from_secs(1))).map_err(cannot)?;
+    dumper.take().map_err(|error| chain(&error))?;
+    receiver.send_to(&vec![0; payload], receiver.local_addr().map_err(cannot)?).map_err(cannot)?;
+    receiver.recv(&mut [0]).map_err(cannot)?;
+    // The headers of IP and of UDP.
+    let headers = if to.is_ipv4() { 28 } else { 48 };
+    let length = u32::try_from(payload + headers).map_err(|error| error.to_string())?;
+    Ok(Sent { length, dumps: dumper.take().map_err(|error| chain(&error))? })
 }
 
 #[cfg(test)]
@@ -168,5 +274,20 @@ mod tests {
         let mut twice = packet(0xffff_8880_0400_0000, 36);
         twice.copy_within(192..208, 208);
         assert_eq!(layout(&[twice]), Err("sk_buff.head may be at 2 places".to_owned()));
+    }
+
+    #[test]
+    fn the_protocol_is_where_packets_of_ipv4_and_ipv6_differ_by_it() {
+        let packet = |to: &str, protocol: [u8; 2]| {
+            let mut dump = packet(0xffff_8880_0400_0000, 36);
+            dump[176..178].copy_from_slice(&protocol);
+            // A number that looks like the one of IPv4.
+            dump[40..42].copy_from_slice(&[8, 0]);
+            (to.parse().unwrap(), dump)
+        };
+        let seen = [packet("127.64.1.1", [8, 0]), packet("::1", [0x86, 0xdd]), packet("127.65.1.1", [8, 0])];
+        assert_eq!(among(&seen).unwrap().field(PROTOCOL).map(|field| (field.offset, field.size)), Some((176, 2)));
+        assert_eq!(among(&seen[..1]), Err("sk_buff.protocol may be at 40 and at 176".to_owned()));
+        assert_eq!(among(&[]), Err("sk_buff.protocol was not found".to_owned()));
     }
 }

@@ -7,7 +7,7 @@ use bpfkit_loader::Feature;
 use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure, need};
 use crate::guest::cases::settings::Sysctl;
-use crate::guest::tool::{Tool, need_types};
+use crate::guest::tool::Tool;
 
 type CaseResult = Result<(), Failure>;
 
@@ -57,9 +57,6 @@ fn reading(ctx: &Ctx, name: &str) -> Result<u64, Failure> {
 fn reader(ctx: &mut Ctx, name: &str, options: &[&str]) -> CaseResult {
     if matches!(name, "icmpecho" | "bpf2bpf") {
         need(&ctx.target()?, &[Feature::Kprobes])?;
-    }
-    if name == "skbrecv" {
-        need_types(ctx)?;
     }
     // Debian has a level that leaves perf events, and so rings, to CAP_SYS_ADMIN.
     let _sysctl = Sysctl::set("kernel/perf_event_paranoid", "2")?;

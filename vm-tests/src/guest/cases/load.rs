@@ -271,7 +271,7 @@ fn events(ctx: &mut Ctx) -> CaseResult {
     let began = Instant::now();
     std::thread::scope(|scope| -> CaseResult {
         let cpus = online_cpus()?;
-        let call = |cpu: u32| {
+        let call = |cpu: u32, number: u64| {
             move || -> std::io::Result<()> {
                 sys::stay_on_cpu(usize::try_from(cpu).unwrap_or_default())?;
                 (0..number).for_each(|_| {
@@ -280,24 +280,20 @@ fn events(ctx: &mut Ctx) -> CaseResult {
                 Ok(())
             }
         };
-        let callers: Vec<_> = cpus.iter().cycle().take(2).map(|&cpu| scope.spawn(call(cpu))).collect();
+        let callers: Vec<_> = cpus.iter().cycle().take(2).map(|&cpu| scope.spawn(call(cpu, number))).collect();
         while !callers.iter().all(ScopedJoinHandle::is_finished) {
             wakes += u64::from(sys::is_readable_within(rings.as_fd(), Duration::from_millis(50))?);
             rings.drain(&mut |event| count(&event, &mut read, &mut lost))?;
         }
-        callers
-            .into_iter()
-            .try_for_each(|caller| Ok(caller.join().unwrap_or_else(|_| Err(std::io::Error::other("panic")))?))?;
+        let joined = |caller: ScopedJoinHandle<'_, std::io::Result<()>>| -> CaseResult {
+            Ok(caller.join().unwrap_or_else(|_| Err(std::io::Error::other("panic")))?)
+        };
+        callers.into_iter().try_for_each(joined)?;
         // Before Linux 5.1 the rings alone tell of a loss, with the next event that finds room: one more on each CPU finds it.
         rings.drain(&mut |event| count(&event, &mut read, &mut lost))?;
         cpus.iter().try_for_each(|&cpu| -> CaseResult {
-            let last = scope.spawn(move || -> std::io::Result<()> {
-                sys::stay_on_cpu(usize::try_from(cpu).unwrap_or_default())?;
-                let _ = rustix::process::getppid();
-                Ok(())
-            });
             produced += 1;
-            Ok(last.join().unwrap_or_else(|_| Err(std::io::Error::other("panic")))?)
+            joined(scope.spawn(call(cpu, 1)))
         })
     })?;
     let took = began.elapsed();

@@ -76,8 +76,6 @@ fn can_trace(ctx: &Ctx, name: &str) -> Result<bool, Failure> {
     let target = ctx.target()?;
     Ok(match name {
         "icmpecho" => target.has(Feature::Kprobes) || target.has(Feature::Fentry),
-        // Nothing else tells where a packet has its headers.
-        "skbrecv" => target.btf().is_ok(),
         _ => true,
     })
 }

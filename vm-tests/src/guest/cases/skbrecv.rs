@@ -1,7 +1,5 @@
 //! `bpfkit skbrecv`, end to end.
 
-use bpfkit_asm::Version;
-
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::packets::{datagram, ping};
 use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, need_types, without};
@@ -14,6 +12,11 @@ pub const CASES: &[Case] = &[
     Case { name: "skbrecv::kprobe_tracefs", run: |ctx| end_to_end(ctx, "kprobe", &["--without", "kprobe-pmu"]) },
     Case { name: "skbrecv::kprobe_old_kernel", run: old_kernel },
     Case { name: "skbrecv::tracepoint", run: |ctx| end_to_end(ctx, "tracepoint", &[]) },
+    Case {
+        name: "skbrecv::tracepoint_without_types",
+        run: |ctx| end_to_end(ctx, "tracepoint", &["--without", "kernel-btf"]),
+    },
+    Case { name: "skbrecv::kprobe_without_a_prototype", run: without_prototype },
     Case { name: "skbrecv::printk_by_kprobe", run: |ctx| end_to_end(ctx, "kprobe", &["--printk"]) },
     Case { name: "skbrecv::printk_by_tracepoint", run: |ctx| end_to_end(ctx, "tracepoint", &["--printk"]) },
     Case { name: "skbrecv::device", run: device },
@@ -30,23 +33,11 @@ fn packets(rows: &[String]) -> Vec<String> {
     rows.iter().skip(1).map(|row| row.split_whitespace().skip(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Skips where nobody knows whether the kprobe's function takes the packet or a pointer to it: types may be without functions, and
-/// stable kernels before 5.8 may do the one or the other.
-fn need_prototype(ctx: &Ctx, probe: &str) -> CaseResult {
-    let target = ctx.target()?;
-    if probe == "kprobe"
-        && target.version() < Version::new(5, 8)
-        && target.func_proto("__netif_receive_skb_core").is_err()
-    {
-        skip!("the types have no prototype of __netif_receive_skb_core");
-    }
-    Ok(())
-}
-
 fn end_to_end(ctx: &Ctx, probe: &str, more: &[&str]) -> CaseResult {
-    need_types(ctx)?;
+    if probe == "kprobe" {
+        need_types(ctx)?;
+    }
     need_probe(ctx, probe)?;
-    need_prototype(ctx, probe)?;
     let mut tool = Tool::start(ctx, "skbrecv", &[&["--probe", probe], more].concat())?;
     for (to, length, _) in [V4, V6, V4] {
         datagram(to.parse()?, length)?;
@@ -72,9 +63,23 @@ fn old_kernel(ctx: &mut Ctx) -> CaseResult {
     end_to_end(ctx, "kprobe", &without(&OLD_KERNEL))
 }
 
+/// Types without functions, as those of kernels before 5.8 may be: what the function is given is found by trying.
+fn without_prototype(ctx: &mut Ctx) -> CaseResult {
+    need_types(ctx)?;
+    need_probe(ctx, "kprobe")?;
+    let target = ctx.target()?;
+    let (names, btf) = (bpfkit_loader::function_names("__netif_receive_skb_core")?, target.btf()?);
+    if names.first().is_none_or(|name| name.contains('.')) {
+        skip!("the kernel has a copy of the function alone, whose arguments the version tells: {names:?}");
+    }
+    let file = ctx.directory().join("structures.btf");
+    let structures = ["sk_buff.dev", "sk_buff.len", "sk_buff.protocol", "net_device.name"];
+    std::fs::write(&file, bpfkit_btf::cut(btf, &structures)?)?;
+    end_to_end(ctx, "kprobe", &["--without", "kernel-btf", "--btf", &file.to_string_lossy()])
+}
+
 /// The name is compared as a whole: neither a shorter nor a longer one is taken for it.
 fn device(ctx: &mut Ctx) -> CaseResult {
-    need_types(ctx)?;
     for (name, expected) in [("lo", 1), ("any", 1), ("l", 0), ("lo0", 0), ("lo-a-long-name", 0)] {
         let mut tool = Tool::start(ctx, "skbrecv", &["-i", name])?;
         datagram(V4.0.parse()?, V4.1)?;
@@ -88,7 +93,6 @@ fn device(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn fallback(ctx: &mut Ctx) -> CaseResult {
-    need_types(ctx)?;
     let mut tool = Tool::start(ctx, "skbrecv", &["--without", "kprobes"])?;
     ensure!(tool.said.contains("attached by tracepoint"), "{}", tool.said);
     datagram(V4.0.parse()?, V4.1)?;
@@ -97,7 +101,6 @@ fn fallback(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn json(ctx: &mut Ctx) -> CaseResult {
-    need_types(ctx)?;
     let mut tool = Tool::start(ctx, "skbrecv", &["--json"])?;
     datagram(V6.0.parse()?, V6.1)?;
     let rows = tool.rows()?;

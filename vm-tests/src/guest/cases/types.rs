@@ -121,7 +121,8 @@ fn found(ctx: &mut Ctx) -> CaseResult {
         fs::write(&file, bytes)?;
         let said = works(ctx, "execsnoop", &["--without", "kernel-btf"], &|_| {})?;
         ensure!(!said.contains("the kernel's types are"), "{said}");
-        let output = ctx.bpfkit()?.args(["skbrecv", "--ebpf", "--without", "kernel-btf"]).output()?;
+        let output =
+            ctx.bpfkit()?.args(["skbrecv", "--probe", "kprobe", "--ebpf", "--without", "kernel-btf"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let expected = format!("{}: its build ID is ", file.display());
         ensure!(output.status.code() == Some(1) && said.contains(&expected), "{}: {said}", output.status);
@@ -181,7 +182,7 @@ fn verbose(ctx: &Ctx, names: &[&str]) -> CaseResult {
     let registers = format!("offsets by struct pt_regs of {}: arg1 ", target.arch().name());
     let tracefs = |line: &str| format!("offsets by the formats in tracefs: {line} ");
     let untyped = "offsets by looking into structures of known content: sock.__sk_common.skc_addrpair ";
-    let cases: [(&str, bool, &str, Vec<String>); 9] = [
+    let cases: [(&str, bool, &str, Vec<String>); 10] = [
         (
             "tcpconnect",
             kprobes && typed,
@@ -192,7 +193,13 @@ fn verbose(ctx: &Ctx, names: &[&str]) -> CaseResult {
         ("tcpconnect", fentry, "--probe fentry", vec!["tcp_v4_connect.arg1 0".into(), "tcp_v4_connect.ret ".into()]),
         ("tcpconnect", true, "--probe tracepoint", vec![tracefs("inet_sock_set_state.daddr_v6")]),
         ("icmpecho", kprobes && typed, "--probe kprobe", vec![registers.clone(), "sk_buff.head ".into()]),
-        ("skbrecv", typed, "--probe tracepoint", vec![tracefs("netif_receive_skb.skbaddr"), "net_device.name ".into()]),
+        ("skbrecv", true, "--probe tracepoint", vec!["netif_receive_skb.skbaddr ".into(), "sk_buff.protocol ".into()]),
+        (
+            "skbrecv",
+            true,
+            "--probe tracepoint --without kernel-btf",
+            vec![tracefs("netif_receive_skb.len"), "content: sk_buff.protocol ".into()],
+        ),
         (
             "writehist",
             true,
