@@ -271,6 +271,8 @@ fn watched(ctx: &Ctx, numbers: bool, word: u32) -> Result<(), Failure> {
     let mut entry = Probe::load_onto(&target, entry, measuring.prog())?;
     let mut exit = Probe::load_onto(&target, exit, measuring.prog())?;
     if let Ok(insns) = exit.prog().xlated()? {
+        // A kernel without types of its own does not know the type of a context, and believes in no prototype with one.
+        let word = if target.has(Feature::KernelBtf) { word } else { 5 };
         let load = format!("r1 = *(u64 *)(r6 +{})", word * 8);
         let insns: Vec<String> = insns.iter().map(ToString::to_string).collect();
         ensure!(insns.iter().any(|insn| insn.ends_with(&load)), "no {load} in {insns:#?}");
@@ -343,12 +345,13 @@ fn misplaced(ctx: &mut Ctx) -> Result<(), Failure> {
         (onto(Attach::Freplace(static_func.clone())), "static"),
         (onto(Attach::FentryProg(absent)), "no such function"),
         (plain(Attach::FentryProg(static_func)), "measuring"),
-        (plain(Attach::TpBtf { name: "no_tracepoint".to_owned() }), "btf_trace_no_tracepoint"),
-        (plain(Attach::Lsm { hook: "no_hook".to_owned() }), "bpf_lsm_no_hook"),
+        (plain(Attach::TpBtf { name: "no_tracepoint".to_owned() }), "no_tracepoint"),
+        (plain(Attach::Lsm { hook: "no_hook".to_owned() }), "no_hook"),
     ] {
         let Err(error) = result else { return Err(Failure::Fail(format!("{words}: it was loaded"))) };
         ensure!(chain(&error).contains(words), "{words}: {}", chain(&error));
     }
+    need(&target, &[Feature::Fentry])?;
     // The kernel was told the place when it loaded the program, and attaches it nowhere else.
     let fentry = |func: &str| Attach::Fentry { func: func.to_owned() };
     let closes = ProgSpec::new("closes", fentry("tcp_close"), returns())?.load(&target, &Maps::new())?;

@@ -67,7 +67,8 @@ pub const ON_FOUR_CPUS: &[Case] = &[
     Case { name: "settings::lockdown_for_confidentiality_is_told", run: confidential },
 ];
 
-const TOOLS: [&str; 5] = ["tcpconnect", "icmpecho", "skbrecv", "writehist", "execsnoop"];
+/// Those that look at the kernel. gethostlatency looks at libraries, and has cases of its own below where that makes a difference.
+const TOOLS: [&str; 6] = ["tcpconnect", "icmpecho", "skbrecv", "writehist", "execsnoop", "bpf2bpf"];
 /// After so long a tool has seen that a CPU came or went.
 const LOOKED: Duration = Duration::from_millis(1500);
 
@@ -76,6 +77,7 @@ fn can_trace(ctx: &Ctx, name: &str) -> Result<bool, Failure> {
     let target = ctx.target()?;
     Ok(match name {
         "icmpecho" => target.has(Feature::Kprobes) || target.has(Feature::Fentry),
+        "bpf2bpf" => target.has(Feature::Kprobes),
         _ => true,
     })
 }
@@ -108,6 +110,11 @@ pub(super) fn works(
         "skbrecv" => {
             datagram("127.0.0.1".parse()?, 4321)?;
             Box::new(|row| row.contains(" 4349 "))
+        }
+        "bpf2bpf" => {
+            let (_listener, to) = listen("127.0.0.1".parse()?)?;
+            let from = TcpStream::connect(to)?.local_addr()?;
+            Box::new(move |row| row == format!("new tcp connection: {from} -> {to} (kprobe)"))
         }
         "execsnoop" => {
             let mut child = Command::new(std::env::current_exe()?).arg("--list").stdout(Stdio::null()).spawn()?;
@@ -190,7 +197,7 @@ fn unmounted(ctx: &mut Ctx) -> CaseResult {
     if ctx.target()?.has(Feature::Kprobes) {
         works(ctx, "tcpconnect", &["--probe", "kprobe", "--without", "kprobe-pmu"], &|_| {})?;
     }
-    Ok(())
+    super::gethostlatency::json(ctx)
 }
 
 const LITTLE: u64 = 64 << 10;
@@ -201,7 +208,7 @@ fn memlock(ctx: &mut Ctx) -> CaseResult {
 
 /// Somebody who may do nothing is told what it takes, by every tool, at once and not once for each probe.
 fn nobody(ctx: &mut Ctx) -> CaseResult {
-    for name in TOOLS {
+    for name in TOOLS.into_iter().chain(["gethostlatency"]) {
         let said = refused(ctx, name, &|command| sys::nobody_with(command, &[]))?;
         let is_new = ctx.target()?.version() >= Version::new(5, 8);
         let expected = if is_new { "it takes root, or CAP_BPF and CAP_PERFMON" } else { "it takes root" };
