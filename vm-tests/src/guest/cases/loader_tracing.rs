@@ -340,13 +340,17 @@ fn misplaced(ctx: &mut Ctx) -> Result<(), Failure> {
     let onto =
         |attach| ProgSpec::new("lost", attach, returns())?.load_onto(&target, &Maps::new(), measuring.prog()).map(drop);
     let plain = |attach| ProgSpec::new("lost", attach, returns())?.load(&target, &Maps::new()).map(drop);
+    let [tracepoint, hook] = match target.has(Feature::KernelBtf) {
+        true => ["btf_trace_no_tracepoint", "bpf_lsm_no_hook"],
+        false => ["the kernel lacks"; 2],
+    };
     for (result, words) in [
         (onto(Attach::None), "no function of another"),
         (onto(Attach::Freplace(static_func.clone())), "static"),
         (onto(Attach::FentryProg(absent)), "no such function"),
         (plain(Attach::FentryProg(static_func)), "measuring"),
-        (plain(Attach::TpBtf { name: "no_tracepoint".to_owned() }), "no_tracepoint"),
-        (plain(Attach::Lsm { hook: "no_hook".to_owned() }), "no_hook"),
+        (plain(Attach::TpBtf { name: "no_tracepoint".to_owned() }), tracepoint),
+        (plain(Attach::Lsm { hook: "no_hook".to_owned() }), hook),
     ] {
         let Err(error) = result else { return Err(Failure::Fail(format!("{words}: it was loaded"))) };
         ensure!(chain(&error).contains(words), "{words}: {}", chain(&error));
