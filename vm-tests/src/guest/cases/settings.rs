@@ -237,12 +237,17 @@ fn by_kprobes(ctx: &Ctx, prepare: &dyn Fn(&mut Command)) -> CaseResult {
     let target = ctx.target()?;
     let is_told = target.btf().is_ok_and(|btf| btf.func_proto("__netif_receive_skb_core").is_ok());
     for name in TOOLS {
-        if name == "skbrecv" && !is_told {
-            let said = refused(ctx, name, prepare)?;
-            ensure!(said.contains("is for root only"), "{said}");
-        } else {
-            works(ctx, name, &[], prepare)?;
-        }
+        let missing = match name {
+            "skbrecv" if !is_told => "is for root only",
+            // Where members are is tried with pings.
+            "icmpecho" if target.btf().is_err() => "which takes CAP_NET_RAW",
+            _ => {
+                works(ctx, name, &[], prepare)?;
+                continue;
+            }
+        };
+        let said = refused(ctx, name, prepare)?;
+        ensure!(said.contains(missing), "{name}: {said}");
     }
     Ok(())
 }
