@@ -50,7 +50,8 @@ fn pinged(target: &Target, read: Asm, ours: impl Fn(&[u8], u16) -> bool) -> Resu
         let to = Ipv4Addr::new(127, 64 + round, a.max(1), b.clamp(1, 254));
         let sequence = u16::from_be_bytes([round, b]);
         dumper.take().map_err(|error| chain(&error))?;
-        ping::ping(to, PING_ID, sequence).map_err(|error| format!("cannot ping {to}, which takes CAP_NET_RAW: {error}"))?;
+        ping::ping(to, PING_ID, sequence)
+            .map_err(|error| format!("cannot ping {to}, which takes CAP_NET_RAW: {error}"))?;
         let seen = dumper.take().map_err(|error| chain(&error))?;
         let mut seen = seen.into_iter().filter(|dump| ours(dump, sequence));
         match (seen.next(), seen.next()) {
