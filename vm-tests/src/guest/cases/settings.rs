@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use bpfkit_asm::Version;
-use bpfkit_loader::{Feature, online_cpus};
+use bpfkit_loader::{Feature, function_names, online_cpus};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -235,7 +235,10 @@ fn need_caps(ctx: &Ctx) -> CaseResult {
 /// what its function is given, which not every kernel's types tell.
 fn by_kprobes(ctx: &Ctx, prepare: &dyn Fn(&mut Command)) -> CaseResult {
     let target = ctx.target()?;
-    let is_told = target.btf().is_ok_and(|btf| btf.func_proto("__netif_receive_skb_core").is_ok());
+    // Types tell, or a trial, where the kernel has more than a copy of the function, whose name only tracefs takes.
+    const FUNCTION: &str = "__netif_receive_skb_core";
+    let has_function = function_names(FUNCTION)?.first().is_some_and(|name| name == FUNCTION);
+    let is_told = target.btf().is_ok_and(|btf| has_function || btf.func_proto(FUNCTION).is_ok());
     for name in TOOLS {
         let missing = match name {
             "skbrecv" if !is_told => "is for root only",
