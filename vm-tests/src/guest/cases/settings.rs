@@ -234,9 +234,9 @@ fn need_caps(ctx: &Ctx) -> CaseResult {
 /// Tracefs is for root, so that the tools go by perf's kprobes, even the one that prefers a tracepoint. One of them must know
 /// what its function is given, which not every kernel's types tell.
 fn by_kprobes(ctx: &Ctx, prepare: &dyn Fn(&mut Command)) -> CaseResult {
+    const FUNCTION: &str = "__netif_receive_skb_core";
     let target = ctx.target()?;
     // Types tell, or a trial, where the kernel has more than a copy of the function, whose name only tracefs takes.
-    const FUNCTION: &str = "__netif_receive_skb_core";
     let has_function = function_names(FUNCTION)?.first().is_some_and(|name| name == FUNCTION);
     let is_told = target.btf().is_ok_and(|btf| has_function || btf.func_proto(FUNCTION).is_ok());
     for name in TOOLS {
