@@ -25,6 +25,8 @@ use crate::{Btf, Error};
 const MAGIC: &[u8; 8] = b"bpfkBTF\x01";
 /// The most bytes that are inflated: thousands of kernels.
 const MOST: u32 = 64 << 20;
+/// The most kernels: each takes more memory than its nine bytes, and a file of zeros has millions of them in a few thousand bytes.
+const MOST_KERNELS: u32 = 1 << 16;
 
 /// Types by release.
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ impl Archive {
         let rest = bytes.strip_prefix(MAGIC).ok_or(wrong("it does not begin as one"))?;
         let (count, rest) = split_word(rest).ok_or(wrong("its header is cut"))?;
         let (size, rest) = split_word(rest).ok_or(wrong("its header is cut"))?;
-        if size > MOST {
+        if size > MOST || count > MOST_KERNELS {
             return Err(wrong("it claims to be larger than any"));
         }
         let mut inflated = Vec::new();
@@ -92,11 +94,12 @@ impl Archive {
             }
         }
         let size = u32::try_from(index.len() + blobs.len()).map_err(large)?;
-        if size > MOST {
+        let count = u32::try_from(kernels.len()).map_err(large)?;
+        if size > MOST || count > MOST_KERNELS {
             return Err(Error::Archive("it would be too large"));
         }
         let mut out = MAGIC.to_vec();
-        out.extend(u32::try_from(kernels.len()).map_err(large)?.to_le_bytes());
+        out.extend(count.to_le_bytes());
         out.extend(size.to_le_bytes());
         let mut encoder = ZlibEncoder::new(out, Compression::best());
         let written = encoder.write_all(&index).and_then(|()| encoder.write_all(&blobs));
@@ -184,7 +187,9 @@ mod tests {
         let mut encoder = ZlibEncoder::new([&MAGIC[..], &[0; 4], &9_u32.to_le_bytes()].concat(), Compression::best());
         encoder.write_all(&vec![0; 1 << 20]).unwrap();
         assert!(Archive::parse(&encoder.finish().unwrap()).unwrap_err().to_string().contains("inflated"));
-        let huge = [&MAGIC[..], &[0; 4], &u32::MAX.to_le_bytes()].concat();
-        assert!(Archive::parse(&huge).unwrap_err().to_string().contains("larger"));
+        for words in [[0, u32::MAX], [MOST_KERNELS + 1, 9]] {
+            let huge = [&MAGIC[..], &words.map(u32::to_le_bytes).concat()].concat();
+            assert!(Archive::parse(&huge).unwrap_err().to_string().contains("larger"));
+        }
     }
 }

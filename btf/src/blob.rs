@@ -14,6 +14,9 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 /// What is known of a header; 7.1's has a layout section.
 const MOST_HEADER: usize = 32;
+/// The most bytes of a string. The kernel takes names of 511, and lines of source have some hundred. A name may be that of each
+/// member of each structure, so that a long one would be looked at and printed as often.
+const STRING: usize = 2048;
 
 /// The types of a kernel, a module or a program. Cloning it shares the bytes.
 #[derive(Clone)]
@@ -285,7 +288,7 @@ impl Btf {
         self.known_string(offset).unwrap_or_default()
     }
 
-    /// A string of the blob or of its base, if its offset is that of one.
+    /// A string of the blob or of its base, if its offset is that of one. What is longer than any is cut.
     pub(crate) fn known_string(&self, offset: u32) -> Option<&[u8]> {
         if offset < self.0.first_string {
             return self.0.base.as_ref()?.known_string(offset);
@@ -299,7 +302,8 @@ impl Btf {
             match tail.iter().position(|&byte| byte == 0) {
                 Some(length) => return Some(&tail[..length]),
                 None if tail.len() < most => return None,
-                None => most *= 16,
+                None if most == STRING => return Some(tail),
+                None => most = STRING.min(most * 16),
             }
         }
     }

@@ -4,13 +4,13 @@
 //! nothing refers to and every reader of BTF takes.
 
 use std::fmt::Write;
-use std::fs::File;
 use std::path::Path;
 
-use object::{Object, ReadCache};
+use object::Object;
 
+use crate::input::{Input, Parts};
 use crate::types::{Kind, TypeId};
-use crate::{Btf, Builder};
+use crate::{Btf, Builder, open_regular};
 
 const MARK: &str = "vmlinux_build_id_";
 /// No linker makes longer ones.
@@ -18,8 +18,8 @@ const MOST: usize = 64;
 
 /// The build ID in an ELF file's note, in hexadecimal digits.
 pub fn build_id(path: impl AsRef<Path>) -> Option<String> {
-    let cache = ReadCache::new(File::open(path).ok()?);
-    let file = object::File::parse(&cache).ok()?;
+    let parts = Parts::new(Input::File(open_regular(path.as_ref()).ok()?));
+    let file = object::File::parse(&parts).ok()?;
     file.build_id().ok()?.and_then(digits)
 }
 

@@ -212,9 +212,16 @@ fn unit(start: u32, count: u32, size: u32) -> (u32, u32) {
     (start / 8, (start % 8 + count).div_ceil(8).next_power_of_two())
 }
 
+/// The longest name that may be meant, or that another may be meant by.
+const LONG: usize = 128;
+
 /// The name that was probably meant: one that differs in a letter of each four or so, else one that is most of the other.
 fn nearest<'a>(name: &str, names: &'a [Cow<'_, str>]) -> Option<&'a str> {
-    let known = || names.iter().map(|known| &**known).filter(|known| !known.is_empty());
+    // Comparing takes a time that grows with the length of both.
+    let known = || names.iter().map(|known| &**known).filter(|known| (1..=LONG).contains(&known.len()));
+    if name.len() > LONG {
+        return None;
+    }
     let close = known().map(|known| (distance(name, known), known)).min_by_key(|&(distance, _)| distance);
     let close = close.filter(|&(distance, _)| distance <= (name.len() + 1) / 4).map(|(_, known)| known);
     // Of one or two letters everything has some in it, and half a name is another name.

@@ -1,12 +1,13 @@
 //! Types out of files.
 
 use std::fs::{File, FileType};
-use std::io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use object::{Object, ObjectSection, ReadCache, ReadRef};
+use object::{Object, ObjectSection, ReadRef};
 
+use crate::input::{Input, Parts};
 use crate::{Archive, Btf, Error, dwarf};
 
 const ELF: &[u8] = b"\x7fELF";
@@ -52,10 +53,10 @@ impl Btf {
         let path = path.as_ref();
         let (start, file) = open(path)?;
         let opened = if start == ELF {
-            let cache = ReadCache::new(Input::File(file));
-            match from_section(&cache) {
+            let parts = Parts::new(Input::File(file));
+            match from_section(&parts) {
                 Ok(btf) => Ok((btf, Form::Btf)),
-                Err(no_btf) => match dwarf::read(&cache, roots) {
+                Err(no_btf) => match dwarf::read(&parts, roots) {
                     Ok(btf) => Ok((btf, Form::Dwarf)),
                     Err(no_dwarf) => Err(Error::Neither(Box::new(no_btf), Box::new(no_dwarf))),
                 },
@@ -78,7 +79,7 @@ impl Btf {
         let path = path.as_ref();
         let (start, file) = open(path)?;
         let btf = if start == ELF {
-            section_on(&ReadCache::new(Input::File(file)), Some(base))
+            section_on(&Parts::new(Input::File(file)), Some(base))
         } else {
             Self::parse_split(whole(path, start, file)?, base)
         };
@@ -96,9 +97,9 @@ impl Btf {
                 None => Self::parse(bytes),
             };
         }
-        let cache = ReadCache::new(Input::Bytes(Cursor::new(bytes)));
-        section_on(&cache, base).or_else(|no_btf| {
-            let dwarf = dwarf::read(&cache, None);
+        let parts = Parts::new(Input::Bytes(Cursor::new(bytes)));
+        section_on(&parts, base).or_else(|no_btf| {
+            let dwarf = dwarf::read(&parts, None);
             dwarf.map_err(|no_dwarf| Error::Neither(Box::new(no_btf), Box::new(no_dwarf)))
         })
     }
@@ -119,7 +120,7 @@ impl Btf {
         let path = path.as_ref();
         let (start, file) = open(path)?;
         let btf = if start == ELF {
-            from_section(&ReadCache::new(Input::File(file)))
+            from_section(&Parts::new(Input::File(file)))
         } else {
             Self::parse(whole(path, start, file)?)
         };
@@ -142,32 +143,8 @@ impl Btf {
     pub fn from_dwarf_file(path: impl AsRef<Path>, roots: Option<&[&str]>) -> Result<Self, Error> {
         let path = path.as_ref();
         let (_, file) = open(path)?;
-        dwarf::read(&ReadCache::new(Input::File(file)), roots)
+        dwarf::read(&Parts::new(Input::File(file)), roots)
             .map_err(|error| Error::File(path.to_owned(), Box::new(error)))
-    }
-}
-
-/// What an ELF file is read from. It is one type, so that there is one copy of what reads DWARF.
-enum Input {
-    File(File),
-    Bytes(Cursor<Vec<u8>>),
-}
-
-impl Read for Input {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(out),
-            Self::Bytes(bytes) => bytes.read(out),
-        }
-    }
-}
-
-impl Seek for Input {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match self {
-            Self::File(file) => file.seek(to),
-            Self::Bytes(bytes) => bytes.seek(to),
-        }
     }
 }
 

@@ -30,6 +30,7 @@ mod field;
 mod file;
 mod flat;
 mod index;
+mod input;
 mod raw;
 mod source;
 mod spell;

@@ -7,6 +7,8 @@ use crate::types::{Kind, TypeId};
 const DEPTH: usize = 16;
 /// How many types one spelling may look at: prototypes that take each other would otherwise double it at every step.
 const TYPES: usize = 256;
+/// A name that is so long counts for another type.
+const NAME: usize = 256;
 
 impl Btf {
     /// The C spelling of a type, such as `struct sock *`, `__be16` or `int (*)(void *)`. What is broken is spelt `?`.
@@ -25,6 +27,7 @@ impl Btf {
         *types = left;
         let Ok(ty) = self.ty(id) else { return around("?") };
         let name = ty.name();
+        *types = types.saturating_sub(name.len() / NAME);
         let tagged =
             |tag: &str| around(&if name.is_empty() { format!("{tag} {{..}}") } else { format!("{tag} {name}") });
         let target = ty.target().unwrap_or_default();
@@ -54,9 +57,13 @@ impl Btf {
             }
             Kind::FUNC_PROTO => {
                 let mut params = Vec::new();
-                for (index, param) in ty.params().enumerate().take(*types) {
+                for (index, param) in ty.params().enumerate() {
+                    if *types == 0 {
+                        break;
+                    }
                     // The last one may stand for `...`.
                     let rest = param.ty.0 == 0 && index != 0;
+                    *types -= usize::from(rest);
                     let param =
                         if rest { "...".to_owned() } else { self.declare(param.ty, String::new(), depth, types) };
                     params.push(param);
@@ -125,5 +132,21 @@ mod tests {
         let btf = Btf::parse(types.finish()).unwrap();
         let text = btf.spell(TypeId(1));
         assert!(text.contains('?') && text.len() < 1 << 14, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn what_is_long_is_not_spelt_again_and_again() {
+        let mut types = Builder::new();
+        // Each takes the one before it and 1000 times nothing, and returns it.
+        for before in 0..12 {
+            let mut params = [("", TypeId(0)); 1000];
+            params[0].1 = TypeId(before);
+            types.func_proto(&params, TypeId(before));
+        }
+        let long = types.strukt(&"long".repeat(10_000), 0, &[]);
+        let takes = types.func_proto(&[("", long); 100], long);
+        let btf = Btf::parse(types.finish()).unwrap();
+        assert!(btf.spell(TypeId(12)).len() < 1 << 14);
+        assert!((40_000..200_000).contains(&btf.spell(takes).len()));
     }
 }

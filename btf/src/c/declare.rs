@@ -188,7 +188,10 @@ impl<'a> Printer<'a> {
                 break;
             };
             match proto.btf.string(name) {
-                _ if id == 0 && index > 0 => self.text("..."),
+                _ if id == 0 && index > 0 => {
+                    self.left -= 1;
+                    self.text("...");
+                }
                 b"" => self.declare(TypeId(id), Label::None, inner),
                 name => self.declare(TypeId(id), Label::Word(name), inner),
             }

@@ -14,6 +14,11 @@ use crate::Error;
 const DEPTH: usize = 64;
 /// How many steps it may take from a function to what it is a copy of.
 const ORIGINS: usize = 8;
+/// The fewest bytes that types take on average: one of the smallest is a pointer, a byte and the place of a type. Each takes some
+/// hundred bytes here, so that a unit of entries of one byte, which say nothing, would take that many times its size.
+const TYPE: usize = 4;
+/// How many types a small unit may have all the same.
+const BESIDES: usize = 1000;
 /// How many units of others are kept open.
 const OPEN: usize = 64;
 
@@ -102,6 +107,7 @@ impl<'s> Loader<'s> {
         }
         let mut next = 1;
         while let Some(&(place, known)) = self.places.get(next) {
+            self.check_room()?;
             if !known {
                 self.fetch(&unit, place)?;
                 // What cannot be told, such as an entry that is no type, stays `void`.
@@ -122,10 +128,17 @@ impl<'s> Loader<'s> {
         self.settled.extend(places);
     }
 
+    /// Refuses a unit that has more types than it can have bytes for.
+    fn check_room(&self) -> Result<(), Error> {
+        let most = BESIDES.saturating_add(self.unit.1 / TYPE);
+        if self.places.len() > most { Err(Error::Malformed("more types than a unit has room for")) } else { Ok(()) }
+    }
+
     /// Reads all types up to the end of a list of children.
     fn scan(&mut self, unit: &Unit<'s>, entries: &mut Entries<'_, 's>, depth: usize) -> Result<(), Error> {
         let mut entry = Entry::default();
         while entries.next(&mut entry)? {
+            self.check_room()?;
             if is_name_space(&entry) && depth < DEPTH {
                 self.scan(unit, entries, depth + 1)?;
             } else {

@@ -10,8 +10,9 @@ use crate::Error;
 /// Bytes of a section, read in the byte order of the file.
 pub(super) type Slice<'s> = EndianSlice<'s, RunTimeEndian>;
 
-/// How many times its size a section may become when it is inflated: more than deflate can do, and less than harm.
-const INFLATION: u64 = 1100;
+/// How many times its size a section may become when it is inflated. Compilers' sections become some four times, tables of zeros by
+/// deflate a thousand times, and what zstd makes of a few bytes has no end.
+const INFLATION: u64 = 32;
 
 /// The sections as they are in the file, or inflated.
 pub(super) struct Sections<'d> {
