@@ -14,16 +14,44 @@ use crate::{Asm, FieldPath, Imm, Insn, JumpTo, Label, MapRef, Mem, Opcode, Opera
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     file: String,
-    mistakes: Vec<(Position, String, String, Option<String>)>,
+    mistakes: Vec<Shown>,
 }
+
+/// A mistake as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shown {
+    at: Position,
+    /// What the line says, or a part of it.
+    line: String,
+    /// The column in that, from 1.
+    column: usize,
+    message: String,
+    help: Option<String>,
+}
+
+/// How many characters of a line are shown before the mistake and from there on: a line may be as long as the text, and have a
+/// hundred of them.
+const MARGIN: usize = 120;
+
+impl Shown {
+    fn new(at: Position, line: &str, message: String, help: Option<String>) -> Self {
+        let column = usize::try_from(at.column).unwrap_or(1).max(1);
+        let before = column - 1;
+        let left_out = if before < MARGIN { 0 } else { before - MARGIN };
+        let line = line.chars().skip(left_out).take(before - left_out + MARGIN).collect();
+        Self { at, line, column: column - left_out, message, help }
+    }
+}
+
+/// The most mistakes of a whole file, whose parts each have as many as a block tells.
+const MOST: usize = 1000;
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (at, line, message, help)) in self.mistakes.iter().enumerate() {
-            let Position { line: number, column } = at;
-            let indent = usize::try_from(*column).unwrap_or(1);
-            write!(f, "{}{}:{number}:{column}: {message}", if n == 0 { "" } else { "\n" }, self.file)?;
-            write!(f, "\n  {line}\n  {:>indent$}", '^')?;
+        for (n, Shown { at, line, column, message, help }) in self.mistakes.iter().enumerate() {
+            let Position { line: number, column: at } = at;
+            write!(f, "{}{}:{number}:{at}: {message}", if n == 0 { "" } else { "\n" }, self.file)?;
+            write!(f, "\n  {line}\n  {:>column$}", '^')?;
             help.iter().try_for_each(|help| write!(f, " {help}"))?;
         }
         Ok(())
@@ -54,17 +82,19 @@ impl Host for Text {
 impl ParseError {
     /// A mistake at a line and a column, from 1; `text` is what the line says.
     pub fn new(file: &str, (line, column): (u32, u32), text: &str, message: String, help: Option<String>) -> Self {
-        let mistake = (Position { line, column }, text.to_owned(), message, help);
+        let mistake = Shown::new(Position { line, column }, text, message, help);
         Self { file: file.to_owned(), mistakes: vec![mistake] }
     }
 
-    /// Adds those of another part of the file.
+    /// Adds those of another part of the file, up to a thousand in all.
     pub fn append(&mut self, other: Self) {
-        self.mistakes.extend(other.mistakes);
+        let room = MOST.saturating_sub(self.mistakes.len());
+        self.mistakes.extend(other.mistakes.into_iter().take(room));
     }
 }
 
-/// How many tokens are held at a time, at least: a text of a million statements takes no more memory than what is made of it.
+/// How many tokens are held at a time, at least, and as many again at most: a text of a million statements takes no more memory than
+/// what is made of it.
 const BATCH: usize = 4096;
 
 impl Asm {
@@ -88,7 +118,7 @@ impl Asm {
                 .map(|mistake| {
                     let index = usize::try_from(mistake.span.line.saturating_sub(first_line)).unwrap_or(usize::MAX);
                     let line = text.lines().nth(index).unwrap_or_default();
-                    (mistake.span, line.to_owned(), mistake.message, mistake.help)
+                    Shown::new(mistake.span, line, mistake.message, mistake.help)
                 })
                 .collect(),
         };
@@ -98,7 +128,7 @@ impl Asm {
         let mut labels = HashMap::new();
         loop {
             let (tokens, bytes) = lexer.batch().map_err(|mistake| report(vec![mistake]))?;
-            if tokens.is_empty() {
+            if tokens.is_empty() || block.is_given_up() {
                 break;
             }
             for statement in &block.parse(&Text, &tokens, lexer.span) {
@@ -130,18 +160,39 @@ struct Lexer<'a> {
 type Tokens = (Vec<Token<Infallible, Position>>, Vec<(usize, usize)>);
 
 impl Lexer<'_> {
-    /// The next tokens, up to the end of a statement; none at the end of the text.
+    /// The next tokens, up to the end of a statement or a label; none at the end of the text.
     fn batch(&mut self) -> Result<Tokens, Mistake<Position>> {
         let (mut tokens, mut bytes) = (Vec::new(), Vec::new());
+        // Where the statement began that is not at its end.
+        let mut start = 0;
         while let Some((token, range)) = self.token()? {
-            let is_end = token.kind == TokenKind::Punct(';');
+            let span = token.span;
             tokens.push(token);
             bytes.push(range);
-            if is_end && tokens.len() >= BATCH {
-                break;
+            if self.is_end(&tokens[start..]) {
+                start = tokens.len();
+                if start >= BATCH {
+                    break;
+                }
+            } else if tokens.len() - start > BATCH {
+                let message = format!("a statement of more than {BATCH} words and signs");
+                return Err(Mistake { span, message, help: None });
             }
         }
         Ok((tokens, bytes))
+    }
+
+    /// Whether these are a whole statement, with its semicolon, or a label with its colon.
+    fn is_end(&self, tokens: &[Token<Infallible, Position>]) -> bool {
+        let is_word = |token: &Token<_, _>| matches!(token.kind, TokenKind::Word(_));
+        match tokens {
+            [.., last] if last.kind == TokenKind::Punct(';') => true,
+            // Two colons are part of a path.
+            [word, colon] if colon.kind == TokenKind::Punct(':') => {
+                is_word(word) && !self.text[self.at..].starts_with(':')
+            }
+            _ => false,
+        }
     }
 
     #[allow(clippy::type_complexity)] // a token and its bytes

@@ -209,3 +209,34 @@ proptest! {
         let _ = Asm::parse(&words.join(" "), "text").map(Asm::finish);
     }
 }
+
+#[test]
+fn a_text_that_is_no_program_has_a_hundred_mistakes_and_a_part_of_each_line() {
+    let error = Asm::parse(&"wrong; ".repeat(100_000), "f").unwrap_err().to_string();
+    assert_eq!(error.matches("no statement begins with").count(), 100);
+    assert!(error.contains("f:1:701: this is not the last mistake, and no more than 100 are shown"), "{error}");
+    assert!(error.len() < 40_000, "{}", error.len());
+    // The mark is where the mistake is.
+    let lines: Vec<&str> = error.lines().skip(99 * 3).take(3).collect();
+    let [message, shown, mark] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(message.starts_with("f:1:694: "), "{message}");
+    assert!(shown[mark.find('^').unwrap()..].starts_with("wrong; "), "{shown}\n{mark}");
+    assert!(shown[..mark.find('^').unwrap()].ends_with("wrong; "), "{shown}\n{mark}");
+}
+
+#[test]
+fn labels_that_are_nowhere_are_not_all_compared_with_those_that_are() {
+    let lines = |start: &str, end: &str| (0..20_000).map(|n| format!("{start}{n}{end}")).collect::<String>();
+    let error = Asm::parse(&(lines("l", ":") + &lines("goto x", ";")), "f").unwrap_err().to_string();
+    assert_eq!(error.matches("there is no label").count(), 100);
+}
+
+#[test]
+fn a_statement_has_an_end_and_labels_need_no_semicolon() {
+    let error = Asm::parse(&format!("r0 = 0{};", " + 1".repeat(5000)), "f").unwrap_err().to_string();
+    assert!(error.contains("a statement of more than 4096 words and signs"), "{error}");
+    // As many as are read at a time, and more.
+    let labels: String = (0..10_000).map(|n| format!("l{n}:")).collect();
+    let code = Asm::parse(&format!("{labels} goto l9999; exit;"), "f").unwrap().finish().unwrap();
+    assert_eq!((code.labels().len(), code.insns().len()), (10_000, 2));
+}

@@ -35,6 +35,10 @@ pub struct Block<S> {
     mistakes: Vec<Mistake<S>>,
 }
 
+/// How many mistakes are told, and one that says so if there are more. A text that is no program has one for each word, and each
+/// takes time to find out what may have been meant.
+const MOST_MISTAKES: usize = 100;
+
 impl<S: Copy> Default for Block<S> {
     fn default() -> Self {
         Self { labels: BTreeMap::new(), jumps: Vec::new(), mistakes: Vec::new() }
@@ -52,7 +56,7 @@ impl<S: Copy> Block<S> {
     ) -> Vec<Statement<H::Rust, S>> {
         let mut parser = Parser { host, tokens, at: 0, end, jumps: &mut self.jumps };
         let mut statements = Vec::new();
-        while parser.at < tokens.len() {
+        while parser.at < tokens.len() && !is_full(&self.mistakes) {
             if parser.take(';') {
                 continue;
             }
@@ -63,19 +67,19 @@ impl<S: Copy> Block<S> {
                         && self.labels.insert(name.clone(), span).is_some()
                     {
                         let message = format!("label `{name}` stands in two places");
-                        self.mistakes.push(Mistake { span, message, help: None });
+                        note(&mut self.mistakes, Mistake { span, message, help: None });
                     }
                     let tokens = start..parser.at;
                     if !matches!(stmt, Stmt::Label(_))
                         && let Err(mistake) = parser.semicolon()
                     {
-                        self.mistakes.push(mistake);
+                        note(&mut self.mistakes, mistake);
                         parser.recover();
                     }
                     statements.push(Statement { stmt, reference, span, tokens });
                 }
                 Err(mistake) => {
-                    self.mistakes.push(mistake);
+                    note(&mut self.mistakes, mistake);
                     parser.recover();
                 }
             }
@@ -83,20 +87,39 @@ impl<S: Copy> Block<S> {
         statements
     }
 
+    /// Whether there are so many mistakes that no more are told, and nothing more is parsed.
+    pub fn is_given_up(&self) -> bool {
+        is_full(&self.mistakes)
+    }
+
     /// Ends the block.
     ///
     /// # Errors
-    /// Every mistake; after one the grammar went on behind the next semicolon.
+    /// Every mistake, up to a hundred; after one the grammar went on behind the next semicolon.
     pub fn finish(mut self) -> std::result::Result<(), Vec<Mistake<S>>> {
-        for (name, span) in self.jumps {
-            if !self.labels.contains_key(&name) {
+        for (name, span) in std::mem::take(&mut self.jumps) {
+            if !self.labels.contains_key(&name) && !self.is_given_up() {
                 let near = suggest(&name, self.labels.keys().map(String::as_str));
                 let help = near.map(|near| format!("did you mean `{near}`?"));
                 let message = format!("there is no label `{name}` in this block");
-                self.mistakes.push(Mistake { span, message, help });
+                note(&mut self.mistakes, Mistake { span, message, help });
             }
         }
         if self.mistakes.is_empty() { Ok(()) } else { Err(self.mistakes) }
+    }
+}
+
+fn is_full<S>(mistakes: &[Mistake<S>]) -> bool {
+    mistakes.len() > MOST_MISTAKES
+}
+
+/// Adds a mistake to those that are told.
+fn note<S>(mistakes: &mut Vec<Mistake<S>>, mistake: Mistake<S>) {
+    if mistakes.len() < MOST_MISTAKES {
+        mistakes.push(mistake);
+    } else if mistakes.len() == MOST_MISTAKES {
+        let message = format!("this is not the last mistake, and no more than {MOST_MISTAKES} are shown");
+        mistakes.push(Mistake { message, help: None, ..mistake });
     }
 }
 
