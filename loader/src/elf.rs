@@ -27,6 +27,9 @@ type Sections<'a, 'f> = SectionTable<'a, Header, Bounded<'a, 'f>>;
 /// The most bytes of a table that are read: a file may claim any size, and be as large without having as many bytes on disk.
 const TABLE_MOST: u64 = 64 << 20;
 
+/// The most functions that are found in a table: a name has as many as it has versions, of which C libraries keep a few.
+const MOST_FOUND: usize = 256;
+
 /// Reads no more at a time than a table may have.
 #[derive(Clone, Copy)]
 pub(crate) struct Bounded<'a, 'f>(pub &'a Cache<'f>);
@@ -222,6 +225,10 @@ fn search<'a, 'f>(
         // Comparing with the NUL spares looking for the end of every name.
         let is = |wanted: &&&str| name.starts_with(wanted.as_bytes()) && name.get(wanted.len()) == Some(&0);
         let Some(&name) = names.iter().find(is) else { continue };
+        // Each is compared with all that were found, and then probed.
+        if found.len() >= MOST_FOUND {
+            return Err(format!("it has more than {MOST_FOUND} functions that are called so"));
+        }
         if found.iter().any(|known| known.name == name && known.value == value) {
             continue;
         }

@@ -65,11 +65,16 @@ pub fn cpus(text: &str) -> Option<Vec<u32>> {
     cpus::parse(text)
 }
 
-/// How many files a process has mapped to run them, by its table of mappings; and where it may write what a file has at `offset`.
+/// How long the paths are of the files that a process has mapped to run them, by its table of mappings; and where it may write what a
+/// file has at `offset`.
+///
+/// # Panics
+/// Never: reading from memory does not fail.
 pub fn maps(table: &[u8], offset: u64) -> (usize, Vec<u64>) {
     let text = String::from_utf8_lossy(table);
     let places = text.lines().filter_map(|line| own_memory(line, offset)).collect();
-    (mapped::parse(1, table, |_| true).iter().map(|file| file.path.as_os_str().len()).sum(), places)
+    let files = mapped::parse(1, table, |_| true).expect("memory can be read");
+    (files.iter().map(|file| file.path.as_os_str().len()).sum(), places)
 }
 
 /// The version in the vDSO's note, and from the text of `uname -r`.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -52,12 +52,11 @@ impl MappedFile {
     /// # Errors
     /// When the kernel does not let this process look.
     pub fn of(pid: u32, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Self>, Error> {
-        let maps = match read_maps(pid) {
-            Ok(maps) => maps,
-            Err(error) if is_gone(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(Error::lacking(Other::Process, format!("cannot read /proc/{pid}/maps"), error)),
-        };
-        Ok(parse(pid, &maps, wanted))
+        let maps = File::open(format!("/proc/{pid}/maps")).map(|file| BufReader::with_capacity(ROOM, file));
+        match maps.and_then(|maps| parse(pid, maps, wanted)) {
+            Err(error) if is_gone(&error) => Ok(Vec::new()),
+            files => files.map_err(|error| Error::lacking(Other::Process, format!("cannot read /proc/{pid}/maps"), error)),
+        }
     }
 
     /// Opens the very file that is mapped.
@@ -110,14 +109,11 @@ impl std::fmt::Display for MappedFile {
     }
 }
 
-/// The kernel tells no size of this file, and hands out a page at most, so that a buffer which begins small and grows would take
-/// three times as many calls. A first look at all processes is mostly this.
-fn read_maps(pid: u32) -> io::Result<Vec<u8>> {
-    const ROOM: usize = 16 * 1024;
-    let mut maps = Vec::with_capacity(ROOM);
-    File::open(format!("/proc/{pid}/maps"))?.read_to_end(&mut maps)?;
-    Ok(maps)
-}
+/// The kernel hands out a page of a table at most. It is not kept: a process may have 65,530 mappings, each with a path of 4 KB.
+const ROOM: usize = 16 * 1024;
+
+/// The most files of a process that are told. Who maps more of one name has made them up.
+const MOST: usize = 64;
 
 /// The kernel's link to the file that is mapped at a range of `/proc/PID/maps`, where addresses have eight digits at least, as
 /// those of a program that is linked for a fixed address; in the link's name they have no zeros in front.
@@ -133,27 +129,31 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Reads lines such as `7f1234560000-7f1234580000 r-xp 00026000 08:01 1234  /usr/lib/libc.so.6 (deleted)`.
-pub(crate) fn parse(pid: u32, maps: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<MappedFile> {
+pub(crate) fn parse(pid: u32, mut maps: impl BufRead, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<MappedFile>> {
     let mut files: Vec<MappedFile> = Vec::new();
-    for line in maps.split(|&byte| byte == b'\n') {
-        // What is before the path has no slash, so that most lines are dismissed by their last word.
-        let Some(start) = line.iter().position(|&byte| byte == b'/') else { continue };
-        let (fields, path) = line.split_at(start);
-        let (path, is_deleted) = match path.strip_suffix(b" (deleted)") {
-            Some(path) => (path, true),
-            None => (path, false),
-        };
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        if !wanted(name) {
-            continue;
-        }
-        let Some((range, inode)) = fields_of(fields) else { continue };
-        if files.iter().all(|file| file.inode != inode) {
-            let path = PathBuf::from(OsStr::from_bytes(&unescape(path)));
-            files.push(MappedFile { pid, path, is_deleted, range, inode });
-        }
+    let mut line = Vec::new();
+    while files.len() < MOST && maps.read_until(b'\n', &mut line)? != 0 {
+        files.extend(file(pid, &line, &wanted).filter(|file| files.iter().all(|known| known.inode != file.inode)));
+        line.clear();
     }
-    files
+    Ok(files)
+}
+
+/// The file of a line, if it is wanted and may be run.
+fn file(pid: u32, line: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<MappedFile> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    // What is before the path has no slash, so that most lines are dismissed by their last word.
+    let (fields, path) = line.split_at(line.iter().position(|&byte| byte == b'/')?);
+    let (path, is_deleted) = match path.strip_suffix(b" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    if !wanted(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()) {
+        return None;
+    }
+    let (range, inode) = fields_of(fields)?;
+    let path = PathBuf::from(OsStr::from_bytes(&unescape(path)));
+    Some(MappedFile { pid, path, is_deleted, range, inode })
 }
 
 /// Range, device and inode of a mapping that may be run.
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn each_file_is_there_once_by_the_part_that_is_run() {
-        let files = parse(7, MAPS, libc);
+        let files = parse(7, MAPS, libc).unwrap();
         assert_eq!(files.len(), 2);
         assert_eq!((files[0].range.as_str(), files[0].inode), ("7f0000001000-7f0000002000", (0xfe, 0x0a, 77)));
         assert_eq!(files[0].to_string(), "/usr/lib/libc.so.6 (process 7)");
@@ -221,8 +221,15 @@ mod tests {
         for garbage in
             [&b"/"[..], b"a b c d e /libc.so.6", b"0-1 r-xp 0 zz:zz 1 /libc.so.6", b"\xff-\xff r-xp 0 1:1 1 /libc.so.6"]
         {
-            assert_eq!(parse(7, garbage, libc), []);
+            assert_eq!(parse(7, garbage, libc).unwrap(), []);
         }
+    }
+
+    #[test]
+    fn a_process_that_maps_many_files_of_one_name_has_so_many() {
+        let line = |inode: u32| format!("7f0000001000-7f0000002000 r-xp 0 1:1 {inode} /{inode}/libc.so.6\n");
+        let maps: String = (0..1000).map(line).collect();
+        assert_eq!(parse(7, maps.as_bytes(), libc).unwrap().len(), MOST);
     }
 
     /// The program that runs this test is mapped by it. Both ways to the file lead to the same one.

@@ -103,6 +103,16 @@ fn versions_of_a_function_are_all_found_and_none_twice() {
     assert_eq!(places(&found), [("f", 0x1100, false), ("f", 0x1200, false)]);
 }
 
+/// Each would be compared with all others, and then probed: a process can map a library with millions of them.
+#[test]
+fn a_file_with_very_many_functions_of_one_name_is_refused() {
+    let file = Temporary::new("many");
+    let funcs = |count| (0x2000..0x2000 + count).map(|at| ("f", at, FUNC)).collect::<Vec<Func>>();
+    assert_eq!(file.functions(&library(&[(DYNSYM, &funcs(256))]), &["f"]).unwrap().len(), 256);
+    let error = file.functions(&library(&[(DYNSYM, &funcs(257))]), &["f"]).unwrap_err().to_string();
+    assert!(error.contains("more than 256 functions"), "{error}");
+}
+
 #[test]
 fn what_only_the_larger_table_has_is_found_there_and_the_rest_is_not_looked_for_twice() {
     let file = Temporary::new("symtab");

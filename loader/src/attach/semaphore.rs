@@ -25,8 +25,10 @@ impl Semaphore {
         let failed =
             |error| Error::lacking(Other::Process, format!("cannot raise a semaphore of process {pid}"), error);
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the process has not mapped it where it may write");
-        let address = address(pid, path, offset)?.ok_or_else(|| failed(missing()))?;
+        // Before it is asked where in it: should the process become another program meanwhile, or its number another process's, this
+        // is still the memory of the one that was there, and no place that it has chosen is written in the other's.
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).map_err(failed)?;
+        let address = address(pid, path, offset)?.ok_or_else(|| failed(missing()))?;
         let semaphore = Self { memory, address };
         semaphore.change(|count| count.wrapping_add(1)).map_err(failed)?;
         Ok(semaphore)

@@ -94,7 +94,8 @@ mod tests {
         "perf_event_open" perf::cpu_clock(0, 1);
         "PERF_EVENT_IOC_SET_BPF" perf::set_bpf(null().as_fd(), null().as_fd());
         "PERF_EVENT_IOC_ENABLE" perf::enable(null().as_fd());
-        "mmap" map::map_file(std::path::Path::new("/dev/null"));
+        "fstatfs" map::map_file(std::path::Path::new("/dev/null"));
+        "mmap" map::map_file(std::path::Path::new("/sys/kernel"));
         "mmap" map::PagedFile::open(std::path::Path::new("/dev/null"));
         "mmap" map::RingMap::new(&null().into(), 1);
         "epoll_create1" process::Epoll::new();

@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +14,29 @@ use std::sync::{Mutex, PoisonError};
 use bpfkit_btf::Source;
 use memmap2::{Advice, Mmap, MmapOptions, MmapRaw};
 
-use super::call;
 use super::process::page_size;
+use super::{call, done};
 
-/// Maps a file of the kernel's, such as its types.
+/// Maps a file of sysfs, such as the kernel's types. What else may have been mounted in its place is no file to be mapped: who cuts it
+/// meanwhile would kill this process.
 pub(crate) fn map_file(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
+    if file_system(&file)? != libc::SYSFS_MAGIC {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
     // The kernel takes private mappings only (btf_sysfs_vmlinux_mmap in kernel/bpf/sysfs_btf.c).
-    // SAFETY: the kernel never changes its own types, and nobody else can write to or cut a file of sysfs.
+    // SAFETY: it is a file of sysfs, which nobody can write to or cut, and the kernel never changes its own types.
     call("mmap", || unsafe { MmapOptions::new().len(length).map_copy_read_only(&file) })
+}
+
+/// What kind of file system a file is in.
+fn file_system(file: &File) -> io::Result<libc::c_long> {
+    let mut found = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the descriptor is open, and there is room for the structure that the kernel writes.
+    call("fstatfs", || done(unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) }))?;
+    // SAFETY: the kernel has filled it.
+    Ok(unsafe { found.assume_init() }.f_type)
 }
 
 /// A file that does not change, of which those pages are read that are asked for.
@@ -210,6 +224,13 @@ mod tests {
             ring.copy(tail, head, &mut out);
             assert!(out.len() <= 4096 && out.iter().all(|&byte| byte == 7));
         }
+    }
+
+    #[test]
+    fn only_files_of_sysfs_are_mapped() {
+        let other = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(other.path(), [0; 4096]).unwrap();
+        assert_eq!(map_file(other.path()).unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     /// A writer beside the reader, as the kernel is one: it writes what is free, and tells by the position how far it came.
