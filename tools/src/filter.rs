@@ -117,9 +117,10 @@ impl TaskFilter {
                 Feature::NsPid.since()
             )));
         }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        let status = std::fs::read(format!("/proc/{pid}/status"))
             .map_err(|error| Error::Io(format!("no process {pid} to trace"), error))?;
-        match status.lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim) {
+        // It begins with the name of the process, which may be any bytes.
+        match String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim) {
             Some(tgid) if tgid.parse() != Ok(pid) => {
                 Err(Error::Request(format!("{pid} is a thread of process {tgid}: ask for that with -p {tgid}")))
             }
@@ -195,4 +196,33 @@ fn set(path: &Path) -> Result<Map, Error> {
         )));
     }
     Ok(map)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Read as _;
+    use std::process::{Child, Command, Stdio};
+
+    use bpfkit_asm::Version;
+
+    use super::*;
+
+    /// A process whose name is no text. It lives until it is killed.
+    pub(crate) fn nameless() -> Child {
+        // It says so when it has its name.
+        let script = r"printf '\377\033' >/proc/$$/comm && echo && read _";
+        let mut command = Command::new("sh");
+        let mut child = command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
+    #[test]
+    fn a_process_whose_name_is_no_text_can_be_asked_for() {
+        let mut child = nameless();
+        let filter = TaskFilter { pid: Some(child.id()), ..TaskFilter::default() };
+        let checked = filter.check(&Target::offline(None, Version::new(6, 12)));
+        child.kill().and_then(|()| child.wait()).unwrap();
+        checked.unwrap();
+    }
 }

@@ -13,6 +13,8 @@
 //! .bytes 01 02                                         what is at the end and is no instruction
 //! ```
 
+use std::collections::HashSet;
+
 use bpfkit_asm::{Asm, ParseError};
 use bpfkit_loader::{Attach, MapSpec, MapType};
 
@@ -66,6 +68,14 @@ struct Directive<'a> {
     line: u32,
 }
 
+/// The names that a text has given.
+#[derive(Default)]
+struct Names {
+    maps: HashSet<String>,
+    sections: HashSet<String>,
+    funcs: HashSet<String>,
+}
+
 impl Document {
     /// Reads a text. `file` is what messages call it; `name` is that of functions that have none.
     ///
@@ -80,6 +90,7 @@ impl Document {
         };
         let mut section = Section::default();
         let mut func: Option<String> = None;
+        let mut names = Names::default();
         for part in parts(text) {
             match part {
                 Part::Body { text, line } => match Asm::parse_part(text, file, line) {
@@ -92,7 +103,7 @@ impl Document {
                     Err(error) => keep(error),
                 },
                 Part::Directive(line) => {
-                    if let Err((column, message)) = document.directive(line.text, &mut section, &mut func) {
+                    if let Err((column, message)) = document.directive(line.text, &mut section, &mut func, &mut names) {
                         keep(ParseError::new(file, (line.line, column), line.text, message, None));
                     }
                 }
@@ -114,7 +125,13 @@ impl Document {
     }
 
     /// Takes in a directive; a mistake has its column.
-    fn directive(&mut self, line: &str, section: &mut Section, func: &mut Option<String>) -> Result<(), (u32, String)> {
+    fn directive(
+        &mut self,
+        line: &str,
+        section: &mut Section,
+        func: &mut Option<String>,
+        names: &mut Names,
+    ) -> Result<(), (u32, String)> {
         let words = words(line)?;
         let Some(((column, name), rest)) = words.split_first() else { return Ok(()) };
         let here = |message: String| (*column, message);
@@ -134,14 +151,14 @@ impl Document {
             }
             ".map" => {
                 let map = map(&rest).map_err(here)?;
-                if self.maps.iter().any(|known| known.spec.name == map.spec.name) {
+                if !names.maps.insert(map.spec.name.clone()) {
                     return Err(here(format!("map `{}` is there twice", map.spec.name)));
                 }
                 self.maps.push(map);
             }
             ".section" => {
                 let name = one("a name")?;
-                if self.sections.iter().any(|known| known.name == name) || section.name == name {
+                if name.is_empty() || !names.sections.insert(name.clone()) {
                     return Err(here(format!("section `{name}` is there twice")));
                 }
                 bodiless(func).map_err(|(_, message)| here(message))?;
@@ -155,8 +172,7 @@ impl Document {
                     return Err(here(format!("`{name}` is no name for a function")));
                 }
                 bodiless(func).map_err(|(_, message)| here(message))?;
-                let all = self.sections.iter().chain([&*section]).flat_map(|section| &section.funcs);
-                if all.into_iter().any(|(known, _)| *known == name) {
+                if !names.funcs.insert(name.clone()) {
                     return Err(here(format!("function `{name}` is there twice")));
                 }
                 *func = Some(name);
@@ -180,21 +196,29 @@ fn bodiless(func: &mut Option<String>) -> Result<(), (u32, String)> {
 }
 
 /// Cuts a text into directives and what is between them.
-fn parts(text: &str) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
+fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
+    let mut lines = text.split_inclusive('\n');
     let (mut start, mut first, mut at, mut number) = (0, 1, 0, 0_u32);
-    for line in text.split_inclusive('\n') {
-        number = number.saturating_add(1);
-        let begin = at;
-        at += line.len();
-        if line.trim_start().starts_with('.') {
-            parts.push(Part::Body { text: &text[start..begin], line: first });
-            parts.push(Part::Directive(Directive { text: line.trim_end(), line: number }));
-            (start, first) = (at, number.saturating_add(1));
+    let mut waiting = None;
+    let mut is_done = false;
+    std::iter::from_fn(move || {
+        if waiting.is_some() {
+            return waiting.take();
         }
-    }
-    parts.push(Part::Body { text: &text[start..], line: first });
-    parts
+        for line in lines.by_ref() {
+            number = number.saturating_add(1);
+            let begin = at;
+            at += line.len();
+            if line.trim_start().starts_with('.') {
+                let body = Part::Body { text: &text[start..begin], line: first };
+                (start, first) = (at, number.saturating_add(1));
+                waiting = Some(Part::Directive(Directive { text: line.trim_end(), line: number }));
+                return Some(body);
+            }
+        }
+        let rest = Part::Body { text: &text[start..], line: first };
+        (!std::mem::replace(&mut is_done, true)).then_some(rest)
+    })
 }
 
 /// The words of a line with their columns, without its comment. What stands in quotes is one word, with `\u{NN}`, `\n`, `\"`, `\\`.
@@ -371,6 +395,15 @@ l0: r0 = 0;
         let document = Document::parse("r0 = 0; exit;", "f.bpf", "f").unwrap();
         assert_eq!(document.sections[0].funcs[0].0, "f");
         assert!(Document::parse("// nothing\n", "f", "f").unwrap().sections.is_empty());
+    }
+
+    #[test]
+    fn a_text_of_many_names_is_read_in_a_time_that_grows_with_its_length() {
+        let text = |count| (0..count).map(|n| format!(".map m{n} array\n.func f{n}\nexit;\n")).collect::<String>();
+        let document = Document::parse(&text(100_000), "f", "main").unwrap();
+        assert_eq!((document.maps.len(), document.sections[0].funcs.len()), (100_000, 100_000));
+        let wrong = ".func a\nwrong;\n".repeat(10_000);
+        assert!(Document::parse(&wrong, "f", "main").unwrap_err().to_string().len() < 1 << 20);
     }
 
     #[test]

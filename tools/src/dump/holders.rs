@@ -32,8 +32,14 @@ fn held(pid: u32) -> Vec<(u32, Holder)> {
     let mut ids: Vec<u32> = descriptors.filter_map(of).collect();
     ids.sort_unstable();
     ids.dedup();
-    let comm = fs::read_to_string(process.join("comm")).unwrap_or_default().trim_end().to_owned();
+    let comm = comm(&process);
     ids.into_iter().map(|id| (id, Holder { pid, comm: comm.clone() })).collect()
+}
+
+/// The name of a process, which may be any bytes.
+fn comm(process: &Path) -> String {
+    let comm = fs::read(process.join("comm")).unwrap_or_default();
+    String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned()
 }
 
 /// The number of the program that a descriptor is of: a line of its fdinfo.
@@ -44,6 +50,14 @@ fn program(fdinfo: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_holder_whose_name_is_no_text_has_one() {
+        let mut child = crate::filter::tests::nameless();
+        let name = comm(Path::new(&format!("/proc/{}", child.id())));
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert_eq!(name, "\u{fffd}\u{1b}");
+    }
 
     #[test]
     fn a_descriptors_program_is_read() {

@@ -12,7 +12,9 @@ const MOST_PUT_BEFORE: usize = 10;
 pub fn complete(event: &mut Event, mntns: bool) {
     let pid = event.pid;
     if event.ppid.is_none() {
-        event.ppid = fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|status| parent(&status));
+        // It begins with the name of the process, which may be any bytes.
+        let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        event.ppid = parent(&String::from_utf8_lossy(&status));
     }
     if mntns && event.mntns.is_none() {
         let link = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
@@ -150,6 +152,16 @@ mod tests {
         let own: Vec<u8> = std::env::args().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
         assert_eq!(command_line(std::process::id()), Some(own));
         assert_eq!(command_line(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_no_parent() {
+        let mut child = crate::filter::tests::nameless();
+        let mut event = Event { pid: child.id(), ..event(&[], End::Null) };
+        complete(&mut event, true);
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert_eq!(event.ppid, Some(std::process::id()));
+        assert!(event.mntns.is_some());
     }
 
     #[test]
