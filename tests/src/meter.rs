@@ -1,8 +1,9 @@
-//! How much memory is in use at the most, so that a test can say how much it may be.
+//! How much memory is in use at the most, and how long it took, so that a test can say how much it may be.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 /// The system's allocator, which counts for each thread by itself what it has in use: `#[global_allocator]` of who wants to know.
 #[derive(Debug)]
@@ -76,4 +77,13 @@ pub fn within<T>(times: usize, bytes: usize, run: impl FnOnce() -> T) -> T {
     let may = BESIDES.saturating_add(bytes.saturating_mul(times));
     assert!(took <= may as u64, "{bytes} bytes take {took} bytes of memory, and may take {may}");
     result
+}
+
+/// How long this thread has been on a processor: what others do at the same time counts for nothing.
+///
+/// # Panics
+/// On a kernel that does not count it.
+pub fn worked() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a kernel with CONFIG_SCHED_INFO");
+    Duration::from_nanos(text.split(' ').next().and_then(|first| first.parse().ok()).expect("a number"))
 }

@@ -11,8 +11,7 @@ use crate::meter::within;
 pub(super) fn assembler(bytes: &[u8]) {
     let Some(source) = super::text(bytes) else { return };
     let lines = source.lines().count().max(1);
-    // `exit;` is kept with its place and its words.
-    let parsed = within(20, bytes.len(), || Asm::parse(source, "text").map(Asm::finish));
+    let parsed = Asm::parse(source, "text").map(Asm::finish);
     match parsed {
         Err(error) => {
             let said = error.to_string();
@@ -90,7 +89,7 @@ pub(super) fn disassembler(bytes: &[u8]) {
 
 /// Hexadecimal as people write it becomes bytes, of which each takes a digit at least.
 pub(super) fn hex(bytes: &[u8]) {
-    if let Ok(read) = bpfkit::fuzzing::unhex(bytes) {
+    if let Ok(read) = within(10, bytes.len(), || bpfkit::fuzzing::unhex(bytes)) {
         assert!(read.len() <= bytes.len());
         let spelled: Vec<String> = read.iter().map(|byte| format!("{byte:02x}")).collect();
         for separator in ["", " ", ", ", "\n", " 0x"] {

@@ -3,6 +3,7 @@
 
 mod assembler;
 mod btf;
+pub mod dense;
 mod elf;
 mod kernel;
 mod proc;
@@ -32,20 +33,22 @@ pub const TARGETS: [Target; 13] = [
     Target { besides: 24 << 20, ..target("btf", btf::btf) },
     target("elf", elf::elf),
     target("usdt", elf::usdt),
-    target("dwarf", btf::dwarf),
+    // An entry without a name takes a byte, and may be a type; of such a unit has a few more than it has bytes for.
+    Target { times: 96, ..target("dwarf", btf::dwarf) },
     target("perf", kernel::perf),
     target("tracefs", kernel::tracefs),
     target("kallsyms", kernel::kallsyms),
     // Each instruction of a log of the second level is kept with all that is known there, and printed with it in words.
     Target { times: 64, besides: 1 << 20, ..target("verifier", kernel::verifier) },
     target("info", kernel::info),
-    // A statement of 5 bytes, `exit;`, is kept with its place and its words, and becomes a text again.
-    Target { times: 64, ..target("assembler", assembler::assembler) },
+    // Each label of `A:B:` is kept with its name, and each `exit;` with its place and its words, which become a text again.
+    Target { times: 96, besides: 1 << 20, ..target("assembler", assembler::assembler) },
     // A slot of 8 bytes becomes a line of 80, of which the text is kept as above.
-    Target { times: 256, ..target("disassembler", assembler::disassembler) },
+    Target { times: 192, besides: 1 << 20, ..target("disassembler", assembler::disassembler) },
     // A list may name 65,536 CPUs in eight bytes.
     Target { besides: 2 << 20, ..target("proc", proc::proc) },
-    target("hex", assembler::hex),
+    // What is read is spelt again as a list of digits.
+    Target { times: 32, ..target("hex", assembler::hex) },
 ];
 
 /// The one of this name.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bpfkit_btf::Builder;
+use bpfkit_btf::{Archive, Builder};
 use object::write::{Object, StandardSection, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
@@ -21,7 +21,12 @@ pub fn of(target: &str) -> Vec<Seed> {
     let file = |name: &str| (name.rsplit('/').next().unwrap_or_default().to_owned(), read(name));
     let seed = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
     match target {
-        "btf" => vec![file("btf/shapes.btf"), ("kinds".into(), kinds(false)), ("kinds-big".into(), kinds(true))],
+        "btf" => vec![
+            file("btf/shapes.btf"),
+            ("kinds".into(), kinds(false)),
+            ("kinds-big".into(), kinds(true)),
+            ("archive".into(), archive()),
+        ],
         "elf" => vec![file("dwarf/old.so"), ("probes.o".into(), probes()), file("bpf/sample.o")],
         "usdt" => vec![
             ("probes.o".into(), probes()),
@@ -63,6 +68,13 @@ fn kinds(big_endian: bool) -> Vec<u8> {
     let var = types.var("counter", long);
     types.datasec(".data", 8, &[(var, 0, 8)]);
     types.finish()
+}
+
+/// The types of two kernels.
+fn archive() -> Vec<u8> {
+    let kernels = [("5.10.0", kinds(false)), ("6.12.0-1", kinds(true))];
+    let kernels = kernels.into_iter().map(|(release, types)| (release.to_owned(), types)).collect();
+    Archive::write(&kernels).expect("short releases")
 }
 
 /// An object file with a function and two probes.
