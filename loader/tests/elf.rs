@@ -107,7 +107,7 @@ fn versions_of_a_function_are_all_found_and_none_twice() {
 #[test]
 fn a_file_with_very_many_functions_of_one_name_is_refused() {
     let file = Temporary::new("many");
-    let funcs = |count| (0x2000..0x2000 + count).map(|at| ("f", at, FUNC)).collect::<Vec<Func>>();
+    let funcs = |count: u64| (0x2000..0x2000 + count).map(|at| ("f", at, FUNC)).collect::<Vec<Func>>();
     assert_eq!(file.functions(&library(&[(DYNSYM, &funcs(256))]), &["f"]).unwrap().len(), 256);
     let error = file.functions(&library(&[(DYNSYM, &funcs(257))]), &["f"]).unwrap_err().to_string();
     assert!(error.contains("more than 256 functions"), "{error}");

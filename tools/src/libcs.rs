@@ -56,6 +56,9 @@ struct Seen {
 /// After so many looks at a process without a C library, it has none.
 const LOOKS: u8 = 2;
 
+/// The most libraries of a process that are looked at. Who maps more of these names has made them up, to have each of them probed.
+const MOST: usize = 64;
+
 /// Whether a file of this name is a C library: of glibc (`libc.so.6`, before 2.34 `libc-2.31.so`), of musl, of uClibc.
 fn is_libc(name: &[u8]) -> bool {
     let between = |start: &[u8], end: &[u8]| name.starts_with(start) && name[start.len()..].ends_with(end);
@@ -166,7 +169,7 @@ impl Libcs {
 
     /// Opens those of a process's libraries that are not known yet.
     fn look_at(&mut self, files: &[MappedFile], found: &mut Vec<Libc>, passed: &mut Passed) {
-        for file in files {
+        for file in files.iter().take(MOST) {
             if file.id().is_some_and(|id| self.known.contains(&id)) {
                 continue;
             }

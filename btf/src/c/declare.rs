@@ -62,7 +62,7 @@ impl<'a> Printer<'a> {
             next = ty.target().unwrap_or_default();
         };
         let parts = &mut parts[..len];
-        self.left = self.left.saturating_sub(1);
+        self.spend();
         // A qualifier of an array is one of its elements, and that of a function is none.
         for start in (0..len).rev().filter(|&index| parts[index].is_beside()).collect::<Vec<_>>() {
             let mut at = start;
@@ -189,7 +189,7 @@ impl<'a> Printer<'a> {
             };
             match proto.btf.string(name) {
                 _ if id == 0 && index > 0 => {
-                    self.left -= 1;
+                    self.spend();
                     self.text("...");
                 }
                 b"" => self.declare(TypeId(id), Label::None, inner),

@@ -144,6 +144,7 @@ impl<'a> Printer<'a> {
             let is_misplaced = slot.start < before || is_union && slot.start != 0;
             let Some(shape) = self.shape(ty, slot).filter(|_| !is_misplaced) else {
                 if is_misplaced {
+                    self.spend();
                     self.indent(inner.indent);
                     self.text("/* left out: a member that is where another one is */\n");
                 }
@@ -225,6 +226,7 @@ impl<'a> Printer<'a> {
         const UNITS: [(u64, &str); 4] = [(8, "char"), (16, "short"), (32, "int"), (64, "long")];
         let mut at = at;
         while at < end && !is_there(at) {
+            self.spend();
             if end - at > WIDE && at.is_multiple_of(8) {
                 self.padding((end - at) / 8, place);
                 at += (end - at) / 8 * 8;
@@ -241,6 +243,11 @@ impl<'a> Printer<'a> {
             self.text(";\n");
             at += width;
         }
+    }
+
+    /// One line less that may be printed.
+    pub(super) fn spend(&mut self) {
+        self.left = self.left.saturating_sub(1);
     }
 
     fn padding(&mut self, bytes: u64, place: Place) {
@@ -262,7 +269,8 @@ impl<'a> Printer<'a> {
         }
         self.text(" {\n");
         let count = ty.elements();
-        for (index, (_, value)) in ty.values().enumerate() {
+        for (index, (_, value)) in ty.values().enumerate().take(self.left) {
+            self.spend();
             self.indent(place.indent + 1);
             self.names.push_value(&mut self.out, ty, index);
             self.text(" = ");

@@ -42,7 +42,11 @@ pub fn of(target: &str, size: usize) -> Vec<Seed> {
             ("one argument", repeated("1@$1 ")),
             ("signs", repeated("(")),
         ],
-        "dwarf" => vec![("entries", entries(size, &[2])), ("named entries", entries(size, &[3, b'a', 0]))],
+        "dwarf" => vec![
+            ("entries", entries(size, &[2])),
+            ("named entries", entries(size, &[3, b'a', 0])),
+            ("as many entries as may be", entries(size, &[4, 8, 0, 1])),
+        ],
         "perf" => vec![
             ("short records", [5_u32.to_le_bytes(), [0, 0, 8, 0]].concat().repeat(size / 8)),
             ("losses", [2_u32.to_le_bytes(), [0, 0, 24, 0], [0; 4], [0; 4], [1; 4], [0; 4]].concat().repeat(size / 24)),
@@ -202,8 +206,8 @@ fn notes(size: usize, name: &str, arguments: &str) -> Vec<u8> {
 
 /// A unit of entries that say next to nothing: structures without a name, or with one.
 fn entries(size: usize, entry: &[u8]) -> Vec<u8> {
-    // A unit that has children; a structure of one byte; one with a name.
-    let abbrev = [1, 0x11, 1, 0, 0, 2, 0x13, 0, 0, 0, 3, 0x13, 0, 3, 8, 0, 0, 0];
+    // A unit that has children; a structure of one byte; one with a name; one with a size and a line.
+    let abbrev = [1, 0x11, 1, 0, 0, 2, 0x13, 0, 0, 0, 3, 0x13, 0, 3, 8, 0, 0, 4, 0x13, 0, 0xb, 5, 0x3b, 0xb, 0, 0, 0];
     let mut unit = [&4_u16.to_le_bytes()[..], &[0; 4], &[8, 1]].concat();
     unit.extend(entry.repeat(size / entry.len()));
     unit.push(0);
