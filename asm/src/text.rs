@@ -37,7 +37,7 @@ impl Shown {
     fn new(at: Position, line: &str, message: String, help: Option<String>) -> Self {
         let column = usize::try_from(at.column).unwrap_or(1).max(1);
         let before = column - 1;
-        let left_out = if before < MARGIN { 0 } else { before - MARGIN };
+        let left_out = before.saturating_sub(MARGIN);
         let line = line.chars().skip(left_out).take(before - left_out + MARGIN).collect();
         Self { at, line, column: column - left_out, message, help }
     }

@@ -55,7 +55,9 @@ impl MappedFile {
         let maps = File::open(format!("/proc/{pid}/maps")).map(|file| BufReader::with_capacity(ROOM, file));
         match maps.and_then(|maps| parse(pid, maps, wanted)) {
             Err(error) if is_gone(&error) => Ok(Vec::new()),
-            files => files.map_err(|error| Error::lacking(Other::Process, format!("cannot read /proc/{pid}/maps"), error)),
+            files => {
+                files.map_err(|error| Error::lacking(Other::Process, format!("cannot read /proc/{pid}/maps"), error))
+            }
         }
     }
 

@@ -52,8 +52,8 @@ fn nobody_waits_for_a_pipe_in_place_of_a_file() {
     for path in [&*pipe, Path::new("/dev/zero")] {
         for command in ["btf stats", "usdt list"] {
             let error = printed(&format!("{command} {}", path.display())).unwrap_err();
-            let why =
-                std::iter::successors(Some(&error as &dyn Error), |error| error.source()).map(ToString::to_string);
+            let why = std::iter::successors(Some(&error as &(dyn Error + 'static)), |&error| error.source())
+                .map(ToString::to_string);
             let said = why.collect::<Vec<_>>().join(": ");
             assert!(said.contains("it is no regular file"), "{command}: {said}");
         }
