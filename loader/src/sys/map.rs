@@ -70,7 +70,8 @@ impl Source for PagedFile {
         let length = range.end.checked_sub(range.start).filter(|_| range.end <= self.size)?;
         let page = page_size();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        for number in range.start / page..range.end.div_ceil(page) {
+        let pages = if length == 0 { 0..0 } else { range.start / page..range.end.div_ceil(page) };
+        for number in pages {
             if !read[number] {
                 let at = number * page;
                 // SAFETY: the page, or as much of it as the file has, is within the mapping, which lives as long as `self`. Nobody
