@@ -155,9 +155,7 @@ fn is_indirect(target: &Target, symbol: &str) -> Result<bool, Error> {
     let proto = match target.func_proto(FUNCTION) {
         Err(_) if symbol.starts_with(COPY) && target.version() >= INDIRECT => return Ok(true),
         // Where there is no such function its copy is next.
-        Err(error @ LoaderError::Btf(_))
-            if target.is_running() && (target.version() < INDIRECT || can_probe(symbol)) =>
-        {
+        Err(error @ LoaderError::Btf(_)) if target.is_running() && !lacks_function(symbol) => {
             return target.takes_packets_indirectly(symbol).map_err(|_| error.into());
         }
         found => found?,
