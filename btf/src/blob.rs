@@ -260,7 +260,7 @@ impl Btf {
             None => {
                 let mut part = self.part();
                 if let Some(mut before) = index.checked_sub(part.offsets.len()) {
-                    self.extend(&mut part, |_, _| {
+                    self.extend(&mut part, &mut |_, _| {
                         let is_it = before == 0;
                         before = before.saturating_sub(1);
                         is_it
@@ -341,7 +341,7 @@ impl Btf {
     }
 
     /// Looks at more types, as far as there are any.
-    fn extend(&self, part: &mut Index, is_last: impl FnMut(u32, u32) -> bool) -> bool {
+    fn extend(&self, part: &mut Index, is_last: &mut dyn FnMut(u32, u32) -> bool) -> bool {
         part.extend(&*self.0.source, &self.0.section, is_last).unwrap_or_else(|error| {
             let _ = self.0.broken.set(error);
             // Nothing can be told of what comes after it.
@@ -378,7 +378,7 @@ impl Btf {
             None => {
                 let mut part = self.part();
                 among(&part).or_else(|| {
-                    let is_found = self.extend(&mut part, is_it);
+                    let is_found = self.extend(&mut part, &mut &is_it);
                     u32::try_from(part.offsets.len()).ok().filter(|_| is_found)?.checked_sub(1)
                 })
             }

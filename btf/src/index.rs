@@ -57,7 +57,7 @@ impl Index {
         let left = section.range.1 - self.next;
         self.offsets.reserve(left / 24);
         self.aggregates.reserve(left / 400);
-        self.extend(source, section, |_, _| false).map(drop)?;
+        self.extend(source, section, &mut |_, _| false).map(drop)?;
         self.offsets.shrink_to_fit();
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Index {
         &mut self,
         source: &dyn Source,
         section: &Section,
-        mut is_last: impl FnMut(u32, u32) -> bool,
+        is_last: &mut dyn FnMut(u32, u32) -> bool,
     ) -> Result<bool, Error> {
         let end = section.range.1;
         let truncated = |what, at| Error::Truncated { what, at, len: source.size() };

@@ -100,8 +100,7 @@ pub(crate) fn check(linked: &Linked, target: &Target) -> Result<(), Box<Violatio
         }
         Overflow::Frames(slot) => violation(slot, "more than 8 functions would be under way".to_owned()),
     })?;
-    let is_user = matches!(linked.spec().attach, Attach::Uprobe { .. } | Attach::Uretprobe { .. });
-    if is_user && target.version() >= PRIVATE_STACK {
+    if linked.spec().attach.is_user() && target.version() >= PRIVATE_STACK {
         for function in &functions {
             let bytes = stack::bytes(&insns[function.clone()]);
             if bytes > UPROBE_STACK {

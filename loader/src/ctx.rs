@@ -105,6 +105,7 @@ pub(crate) fn offset(spec: &ProgSpec, word: &str, target: &Target, place: Option
         | Attach::Kretprobe { .. }
         | Attach::Uprobe { .. }
         | Attach::Uretprobe { .. }
+        | Attach::UprobeMulti { .. }
         | Attach::Usdt { .. } => target.arch().register(word),
         Attach::RawTracepoint { .. } => argument(word).map(|n| (n - 1) * 8),
         // The arguments, a word each, and after them the result; of fmod_ret and LSM what another program has decided.
@@ -147,6 +148,7 @@ pub(crate) fn origin(spec: &ProgSpec, target: &Target) -> (Origin, String) {
         | Attach::Kretprobe { .. }
         | Attach::Uprobe { .. }
         | Attach::Uretprobe { .. }
+        | Attach::UprobeMulti { .. }
         | Attach::Usdt { .. } => (Origin::Registers(target.arch()), String::new()),
         Attach::Tracepoint { category, name } => {
             let format = (category != "syscalls").then(|| target.tracepoint(category, name).ok()).flatten();

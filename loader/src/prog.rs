@@ -23,6 +23,9 @@ use crate::target::Target;
 use crate::verifier::Verdict;
 use crate::{Error, attach};
 
+/// Of `enum bpf_attach_type`.
+pub(crate) const TRACE_UPROBE_MULTI: u32 = 48;
+
 /// Where a program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,6 +64,16 @@ pub enum Attach {
         path: PathBuf,
         /// Bytes from the start of the file.
         offset: u64,
+    },
+    /// Before instructions of a program or library, or at the returns of functions, by one link (Linux 6.6). Detaching takes the kernel as long
+    /// as for one of them. The program has to return 0: before Linux 6.13 another number removes the probe.
+    UprobeMulti {
+        /// The file.
+        path: PathBuf,
+        /// Bytes from the start of the file, and what `bpf_get_attach_cookie` returns there.
+        places: Vec<(u64, u64)>,
+        /// Whether it is at the returns of the functions that begin there.
+        at_return: bool,
     },
     /// At a place that the author of a program or library marked, as [`crate::usdt::Usdt::attach`] says.
     Usdt {
@@ -136,6 +149,7 @@ impl Attach {
             | Self::Kretprobe { .. }
             | Self::Uprobe { .. }
             | Self::Uretprobe { .. }
+            | Self::UprobeMulti { .. }
             | Self::Usdt { .. } => ProgType::KPROBE,
             Self::Tracepoint { .. } => ProgType::TRACEPOINT,
             Self::RawTracepoint { .. } => ProgType::RAW_TRACEPOINT,
@@ -158,12 +172,12 @@ impl Attach {
 
     /// Whether it is at the return of a function, by a probe.
     pub(crate) fn is_return(&self) -> bool {
-        matches!(self, Self::Kretprobe { .. } | Self::Uretprobe { .. })
+        matches!(self, Self::Kretprobe { .. } | Self::Uretprobe { .. } | Self::UprobeMulti { at_return: true, .. })
     }
 
     /// Whether it is in a program or library, so that it can be kept to one process.
     pub(crate) fn is_user(&self) -> bool {
-        matches!(self, Self::Uprobe { .. } | Self::Uretprobe { .. } | Self::Usdt { .. })
+        matches!(self, Self::Uprobe { .. } | Self::Uretprobe { .. } | Self::UprobeMulti { .. } | Self::Usdt { .. })
     }
 
     /// `enum bpf_attach_type`, for the types that have one.
@@ -174,6 +188,7 @@ impl Attach {
             Self::Fexit { .. } | Self::FexitProg(_) => 25,
             Self::FmodRet { .. } => 26,
             Self::Lsm { .. } => 27,
+            Self::UprobeMulti { .. } => TRACE_UPROBE_MULTI,
             Self::Trial { expected, .. } => *expected,
             _ => 0,
         }
@@ -197,7 +212,7 @@ impl Attach {
         }
     }
 
-    /// What a kernel must have for programs that are attached so, where it knows the place by a number from its types.
+    /// What a kernel must have for programs that are attached so, where not every one has it.
     pub fn feature(&self) -> Option<Feature> {
         match self {
             Self::Fentry { .. } | Self::Fexit { .. } => Some(Feature::Fentry),
@@ -206,6 +221,7 @@ impl Attach {
             Self::Freplace(_) => Some(Feature::Freplace),
             Self::Lsm { .. } => Some(Feature::Lsm),
             Self::TpBtf { .. } => Some(Feature::TpBtf),
+            Self::UprobeMulti { .. } => Some(Feature::UprobeMulti),
             _ => None,
         }
     }
@@ -226,6 +242,10 @@ impl fmt::Display for Attach {
             Self::Uretprobe { path, offset: 0 } => write!(f, "uretprobe on {}", path.display()),
             Self::Uprobe { path, offset } => write!(f, "uprobe on {}+{offset:#x}", path.display()),
             Self::Uretprobe { path, offset } => write!(f, "uretprobe on {}+{offset:#x}", path.display()),
+            Self::UprobeMulti { path, places, at_return } => {
+                let kind = if *at_return { "uretprobes" } else { "uprobes" };
+                write!(f, "{} {kind} on {}", places.len(), path.display())
+            }
             Self::Usdt { path, probe, offset, .. } => write!(f, "usdt {probe} at {}+{offset:#x}", path.display()),
             Self::Tracepoint { category, name } => write!(f, "tracepoint {category}:{name}"),
             Self::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),

@@ -161,6 +161,13 @@ impl Target {
         target
     }
 
+    /// The same kernel, as if it lacked this.
+    #[must_use]
+    pub fn lacking(mut self, feature: Feature) -> Self {
+        self.without.push(feature);
+        self
+    }
+
     /// The same kernel, seen from a pid namespace.
     #[must_use]
     pub fn in_pid_namespace(mut self, namespace: PidNamespace) -> Self {

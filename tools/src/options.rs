@@ -76,7 +76,8 @@ impl Kernel {
             // Of an archive, the first kernel of this version.
             let is_wanted = |release: &str| release.parse() == Ok(version);
             let btf = self.btf.as_ref().map(|file| Btf::open(file, roots, is_wanted)).transpose()?;
-            return Ok(Target::offline(btf.map(|(btf, _)| btf), version));
+            let target = Target::offline(btf.map(|(btf, _)| btf), version);
+            return Ok(self.without.iter().copied().fold(target, Target::lacking));
         }
         let mut builder = Target::builder().carried(CARRIED);
         if let Some(roots) = roots {

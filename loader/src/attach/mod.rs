@@ -1,5 +1,6 @@
 //! Attaching programs: one file for each kind of place.
 
+mod multi;
 mod perf_event;
 mod probe;
 mod semaphore;
@@ -21,7 +22,7 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
     if tasks != Tasks::All && !place.is_user() {
         return Err(misplaced(place, "only uprobes can be kept to one process"));
     }
-    if place.feature().is_some() && *place != prog.spec.attach {
+    if place.feature().is_some() && !place.is_user() && *place != prog.spec.attach {
         return Err(misplaced(
             place,
             &format!("`{}` was loaded for {}, and belongs there", prog.spec.name, prog.spec.attach),
@@ -34,6 +35,7 @@ pub(crate) fn attach(prog: Prog, place: &Attach, tasks: Tasks, target: &Target) 
         Attach::Uprobe { path, offset } | Attach::Uretprobe { path, offset } => {
             probe::user(prog, target, place, tasks, Place { path, offset: *offset, semaphore: None })
         }
+        Attach::UprobeMulti { path, places, .. } => multi::users(prog, target, place, tasks, path, places),
         Attach::Usdt { path, offset, semaphore, .. } => {
             usdt::usdt(prog, target, place, tasks, Place { path, offset: *offset, semaphore: *semaphore })
         }

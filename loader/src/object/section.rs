@@ -23,6 +23,8 @@ impl Attach {
             Self::Kretprobe { symbol } => ("kretprobe", symbol.as_str()),
             Self::Uprobe { path, offset } => ("uprobe", function(path, *offset)),
             Self::Uretprobe { path, offset } => ("uretprobe", function(path, *offset)),
+            Self::UprobeMulti { at_return: false, .. } => ("uprobe.multi", ""),
+            Self::UprobeMulti { at_return: true, .. } => ("uretprobe.multi", ""),
             Self::Usdt { .. } => ("uprobe", ""),
             Self::Tracepoint { category, name } => return ["tracepoint", category, name].join("/"),
             Self::RawTracepoint { name } => ("raw_tracepoint", name.as_str()),

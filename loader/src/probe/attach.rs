@@ -10,7 +10,7 @@ use super::{may_load, plain};
 use crate::feature::Feature;
 use crate::kind::ProgType;
 use crate::map::with_memlock;
-use crate::prog::Tasks;
+use crate::prog::{TRACE_UPROBE_MULTI, Tasks};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::sys::perf;
 use crate::target::Target;
@@ -23,14 +23,11 @@ const LSM_MAC: u32 = 27;
 const TRACE_ITER: u32 = 28;
 const PERF_EVENT: u32 = 41;
 const TRACE_KPROBE_MULTI: u32 = 42;
-const TRACE_UPROBE_MULTI: u32 = 48;
 const TRACE_KPROBE_SESSION: u32 = 56;
 const TRACE_UPROBE_SESSION: u32 = 57;
 
 pub(super) fn feature(feature: Feature, target: &Target) -> Option<bool> {
     let kprobe = |expected| load(ProgType::KPROBE, expected, None, 0);
-    // The first byte of a program's file is no code, so that there is nothing to be changed for a probe there.
-    let here = c"/proc/self/exe";
     let result = match feature {
         Feature::KprobeTracefs => return target.tracefs().ok().map(|tracefs| tracefs.path("kprobe_events").exists()),
         Feature::UprobeTracefs => return target.tracefs().ok().map(|tracefs| tracefs.path("uprobe_events").exists()),
@@ -53,10 +50,10 @@ pub(super) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         Feature::KprobeSession => {
             kprobe(TRACE_KPROBE_SESSION).and_then(|prog| link_kprobe(&prog, TRACE_KPROBE_SESSION))
         }
-        Feature::UprobeMulti => kprobe(TRACE_UPROBE_MULTI)
-            .and_then(|prog| bpf::link_uprobe(prog.as_fd(), TRACE_UPROBE_MULTI, here, 0).map(drop)),
-        Feature::UprobeSession => kprobe(TRACE_UPROBE_SESSION)
-            .and_then(|prog| bpf::link_uprobe(prog.as_fd(), TRACE_UPROBE_SESSION, here, 0).map(drop)),
+        Feature::UprobeMulti => kprobe(TRACE_UPROBE_MULTI).and_then(|prog| link_uprobe(&prog, TRACE_UPROBE_MULTI)),
+        Feature::UprobeSession => {
+            kprobe(TRACE_UPROBE_SESSION).and_then(|prog| link_uprobe(&prog, TRACE_UPROBE_SESSION))
+        }
         Feature::TracingLink => load(ProgType::TRACING, TRACE_FENTRY, Some(number(target, FUNC)?), 0)
             .and_then(|prog| bpf::link_create(prog.as_fd(), None, TRACE_FENTRY).map(drop)),
         Feature::Iter => {
@@ -92,6 +89,14 @@ fn number(target: &Target, func: &str) -> Option<u32> {
 
 fn link_kprobe(prog: &OwnedFd, attach_type: u32) -> io::Result<()> {
     bpf::link_kprobe(prog.as_fd(), attach_type, c"tcp_close").map(drop)
+}
+
+/// A directory has no places for probes, as only a kernel says that knows what is asked. To remove a probe would take it a grace period.
+fn link_uprobe(prog: &OwnedFd, attach_type: u32) -> io::Result<()> {
+    match bpf::link_uprobes(prog.as_fd(), attach_type, c"/", &[(0, 0)], false) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 fn load(kind: ProgType, expected_attach_type: u32, func: Option<u32>, prog_flags: u32) -> io::Result<OwnedFd> {

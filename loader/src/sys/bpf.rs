@@ -368,16 +368,28 @@ pub(crate) fn link_kprobe(prog: BorrowedFd<'_>, attach_type: u32, symbol: &std::
     bpf_fd(&mut LinkKprobes { prog_fd: number(prog), attach_type, count: 1, symbols, ..Default::default() })
 }
 
-/// A link to one place of a file, by the interface for many.
-pub(crate) fn link_uprobe(
+/// A link to places of a file, each with its cookie, or to the returns of the functions that begin there.
+pub(crate) fn link_uprobes(
     prog: BorrowedFd<'_>,
     attach_type: u32,
     path: &std::ffi::CStr,
-    offset: u64,
+    places: &[(u64, u64)],
+    at_return: bool,
 ) -> io::Result<OwnedFd> {
-    let offset = offset.to_ne_bytes();
-    let (path, offsets) = (address(path.to_bytes_with_nul()), address(&offset));
-    bpf_fd(&mut LinkUprobes { prog_fd: number(prog), attach_type, path, offsets, count: 1, ..Default::default() })
+    let words =
+        |of: fn(&(u64, u64)) -> u64| places.iter().flat_map(|place| of(place).to_ne_bytes()).collect::<Vec<u8>>();
+    let (offsets, cookies) = (words(|place| place.0), words(|place| place.1));
+    bpf_fd(&mut LinkUprobes {
+        prog_fd: number(prog),
+        attach_type,
+        path: address(path.to_bytes_with_nul()),
+        offsets: address(&offsets),
+        cookies: address(&cookies),
+        count: u32::try_from(places.len()).unwrap_or(u32::MAX),
+        // BPF_F_UPROBE_MULTI_RETURN
+        multi_flags: at_return.into(),
+        ..Default::default()
+    })
 }
 
 /// Takes the right to change the map from system calls.

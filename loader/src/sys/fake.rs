@@ -85,7 +85,7 @@ mod tests {
         "RawTracepointOpen" raw_tracepoint_open(null().as_fd(), None);
         "LinkCreate" link_create(null().as_fd(), None, 0);
         "LinkKprobes" link_kprobe(null().as_fd(), 0, c"x");
-        "LinkUprobes" link_uprobe(null().as_fd(), 0, c"/none", 0);
+        "LinkUprobes" link_uprobes(null().as_fd(), 0, c"/none", &[(0, 0)], false);
         "EnableStats" enable_stats();
         "perf_event_open" perf::bpf_output(0, 1);
         "perf_event_open" perf::tracepoint(1, Tasks::All);

@@ -33,7 +33,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use bpfkit_loader::{Linked, LoadedProg, MapSpec, Maps, Prog, ProgSpec, Symbols, Target};
+use bpfkit_loader::{Feature, Linked, LoadedProg, MapSpec, Maps, Prog, ProgSpec, Symbols, Target};
 
 use self::explain::Place;
 pub use self::holders::Holder;
@@ -385,7 +385,11 @@ impl Question for Args {
             verifier::check(tool.options())?;
             self.view.takes_more("--verifier")?;
         }
-        let target = tool.options().target()?;
+        let mut target = tool.options().target()?;
+        if self.view.format == Format::Obj {
+            // Where such programs are attached, and by which cookies, a section's name cannot say.
+            target = target.lacking(Feature::UprobeMulti);
+        }
         let mut subject = Subject::of(tool, &target)?;
         subject.only(&self.view.program)?;
         let json = tool.options().json.then_some(Format::Json);

@@ -44,6 +44,11 @@ impl Function {
         }
     }
 
+    /// The function of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|function| function.name() == name)
+    }
+
     pub const fn result(self) -> Place {
         match self {
             Self::Gethostbyname | Self::Gethostbyname2 | Self::Gethostbyaddr => Place::Returned,
@@ -59,8 +64,22 @@ impl Function {
         matches!(self, Self::Gethostbyaddr | Self::GethostbyaddrR)
     }
 
-    /// Its number in a record.
+    /// The first of those that are asked for an address, which are the last ones.
+    pub const FIRST_REVERSE: Self = Self::Gethostbyaddr;
+
+    /// Its number in a record, and its cookie.
     pub fn number(self) -> u32 {
         Self::ALL.iter().zip(0..).find(|(function, _)| **function == self).map_or(0, |(_, number)| number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_asked_for_an_address_are_the_last_ones() {
+        let is_late = |function: Function| function.number() >= Function::FIRST_REVERSE.number();
+        assert!(Function::ALL.into_iter().all(|function| function.is_reverse() == is_late(function)));
     }
 }

@@ -89,6 +89,9 @@ impl Tool for Args {
     }
 
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
+        if self.takes_all(target) {
+            return Ok(self.programs_of_all(target)?.into());
+        }
         let programs = Function::ALL.into_iter().map(|function| self.programs_of(target, function));
         Ok(programs.collect::<Result<Vec<_>, _>>()?.concat())
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bpfkit_asm::{Asm, Label, Reg, bpf};
-use bpfkit_loader::{Arch, Attach, MapSpec, ProgSpec, ReadHelpers, Target};
+use bpfkit_loader::{Arch, Attach, Feature, MapSpec, ProgSpec, ReadHelpers, Target};
 
 use super::Args;
 use super::function::{Function, Place};
@@ -82,13 +82,32 @@ impl Args {
         let (entry, at_return) =
             (Attach::Uprobe { path: path.clone(), offset: 0 }, Attach::Uretprobe { path, offset: 0 });
         Ok([
-            ProgSpec::new(&format!("{name}_ret"), at_return, self.ret(target, function))?,
-            ProgSpec::new(name, entry, self.entry(target, function))?,
+            ProgSpec::new(&format!("{name}_ret"), at_return, self.ret(target, Some(function)))?,
+            ProgSpec::new(name, entry, self.entry(target, Some(function)))?,
         ])
     }
 
-    /// At the entry: remembers who asks for what, and when, by thread. An inner call is none of its own.
-    fn entry(&self, target: &Target, function: Function) -> Asm {
+    /// The programs of all functions: of their returns, and of their entries. One link takes either to all functions of a library.
+    ///
+    /// # Errors
+    /// A constant that fits no instruction.
+    pub(super) fn programs_of_all(&self, target: &Target) -> Result<[ProgSpec; 2], Error> {
+        let places = Function::ALL.map(|function| (0, u64::from(function.number())));
+        let at = |at_return| Attach::UprobeMulti { path: "libc.so.6".into(), places: places.to_vec(), at_return };
+        Ok([
+            ProgSpec::new("lookup_ret", at(true), self.ret(target, None))?,
+            ProgSpec::new("lookup", at(false), self.entry(target, None))?,
+        ])
+    }
+
+    /// Whether a kernel is given these. A link to one process is what not all kernels keep to it that have such links.
+    pub(super) fn takes_all(&self, target: &Target) -> bool {
+        self.filter.pid.is_none() && target.has(Feature::UprobeMulti)
+    }
+
+    /// At the entry of a function, or of any, which its cookie tells: remembers who asks for what, and when, by thread. An inner call is
+    /// none of its own.
+    fn entry(&self, target: &Target, function: Option<Function>) -> Asm {
         let read = ReadHelpers::of(target);
         let mut code = Asm::new();
         let [out, full] = ["out", "full"].map(|name| code.named_label(name));
@@ -120,10 +139,7 @@ impl Args {
             r1 = *(u64 *)(r7 + SP);
             if r1 > r8 goto {out};                      // this call is deeper than the one under way
             *(u64 *)(r7 + SP) = r8;
-            {result_place(target, &read, function)};
-            r1 = *(u64 *)(r10 + KEY);
-            *(u64 *)(r7 + PID_TGID) = r1;
-            *(u32 *)(r7 + FUNCTION) = {function.number()};
+            {begun(target, &read, function)};
             r1 = r7;
             r1 += COMM;
             r2 = {event::TASK_COMM_LEN};
@@ -140,11 +156,11 @@ impl Args {
         event::leave(code, out)
     }
 
-    /// At the return: reads the answer into the record of the look-up, and sends it.
+    /// At the return of a function, or of any, which the record tells: reads the answer into the record of the look-up, and sends it.
     ///
     /// The record is the thread's own, so no other program writes to it meanwhile. A buffer for each CPU would not do, since these
     /// programs can be preempted (Linux 6.0).
-    fn ret(&self, target: &Target, function: Function) -> Asm {
+    fn ret(&self, target: &Target, function: Option<Function>) -> Asm {
         let read = ReadHelpers::of(target);
         let mut code = Asm::new();
         let [out, done, send, known] = ["out", "done", "send", "known"].map(|name| code.named_label(name));
@@ -160,12 +176,29 @@ impl Args {
             if r1 != r2 goto {out};                     // an inner call
             {self.long_enough(done)};
         });
-        code.splice(match function {
-            Function::Getaddrinfo => self.read_addrinfo(&read, done, send),
-            _ => self.read_hostent(&read, function, done, send),
-        });
+        match function {
+            Some(Function::Getaddrinfo) => drop(code.splice(self.read_addrinfo(&read, done, send))),
+            Some(_) => drop(code.splice(self.read_hostent(&read, function, done, send))),
+            None => {
+                let hostent = code.named_label("hostent");
+                code.splice(bpf! {
+                    r1 = *(u32 *)(r7 + FUNCTION);
+                    if r1 != {Function::Getaddrinfo.number()} goto {hostent};
+                    {self.read_addrinfo(&read, done, send)};
+                    goto {send};
+                });
+                code.bind(hostent);
+                code.splice(self.read_hostent(&read, function, done, send));
+            }
+        }
         code.bind(send);
-        if !function.is_reverse() {
+        if function.is_none() {
+            code.splice(bpf! {
+                r1 = *(u32 *)(r7 + FUNCTION);
+                if r1 >= {Function::FIRST_REVERSE.number()} goto {known};
+            });
+        }
+        if !function.is_some_and(Function::is_reverse) {
             // The page of the name may not have been there at the entry; the function has read it since.
             code.splice(bpf! {
                 r1 = *(u32 *)(r7 + LENGTH);
@@ -270,19 +303,34 @@ impl Args {
     }
 
     /// The structure that the other functions answer with, if they found something, and its addresses.
-    fn read_hostent(&self, read: &ReadHelpers, function: Function, done: Label, send: Label) -> Asm {
-        let mut code = match function.result() {
-            Place::Returned => bpf! {
+    fn read_hostent(&self, read: &ReadHelpers, function: Option<Function>, done: Label, send: Label) -> Asm {
+        let returned = || {
+            bpf! {
                 r9 = *(u64 *)(r6 + ctx.ret);
                 *(u64 *)(r7 + ANSWER) = 0;              // and no status
-            },
-            Place::Argument(_) => bpf! {
+            }
+        };
+        let by_argument = || {
+            bpf! {
                 r3 = *(u64 *)(r7 + RESULT);
                 {read_pointer(read)};
                 r9 = *(u64 *)(r10 + POINTER);
                 r1 = *(u64 *)(r6 + ctx.ret);
                 *(u32 *)(r7 + ANSWER) = 0;
                 *(u32 *)(r7 + STATUS) = r1;
+            }
+        };
+        let mut code = match function.map(Function::result) {
+            Some(Place::Returned) => returned(),
+            Some(Place::Argument(_)) => by_argument(),
+            None => bpf! {
+                r1 = *(u64 *)(r7 + RESULT);
+                if r1 == 0 goto returned;
+                {by_argument()};
+                goto found;
+            returned:
+                {returned()};
+            found:
             },
         };
         if self.failed {
@@ -298,11 +346,21 @@ impl Args {
             r1 += STRUCT;
             call {read.user};
         });
-        if function.is_reverse() {
-            code.splice(bpf! {
+        let name = || {
+            bpf! {
                 r3 = *(u64 *)(r10 + STRUCT + {hostent::NAME});
                 {read_host(read)};
-            });
+            }
+        };
+        match function {
+            Some(function) if function.is_reverse() => drop(code.splice(name())),
+            Some(_) => {}
+            None => drop(code.splice(bpf! {
+                r1 = *(u32 *)(r7 + FUNCTION);
+                if r1 < {Function::FIRST_REVERSE.number()} goto asked;
+                {name()};
+            asked:
+            })),
         }
         code.splice(bpf! {
             r8 = *(u32 *)(r10 + STRUCT + {hostent::FAMILY});
@@ -335,6 +393,42 @@ fn above_return_address(target: &Target) -> Asm {
     } else {
         Asm::new()
     }
+}
+
+/// Writes down at the entry of a function which one it is, whose call, and where the result's address will be.
+fn begun(target: &Target, read: &ReadHelpers, function: Option<Function>) -> Asm {
+    let mut code = Asm::new();
+    match function {
+        Some(function) => drop(code.splice(result_place(target, read, function))),
+        None => {
+            let placed = code.named_label("placed");
+            code.splice(bpf! {
+                r1 = r6;
+                call bpf_get_attach_cookie;
+                *(u32 *)(r7 + FUNCTION) = r0;
+                *(u64 *)(r7 + RESULT) = 0;
+            });
+            for function in Function::ALL {
+                if function.result() != Place::Returned {
+                    code.splice(bpf! {
+                        if r0 != {function.number()} goto next;
+                        {result_place(target, read, function)};
+                        goto {placed};
+                    next:
+                    });
+                }
+            }
+            code.bind(placed);
+        }
+    }
+    code.splice(bpf! {
+        r1 = *(u64 *)(r10 + KEY);
+        *(u64 *)(r7 + PID_TGID) = r1;
+    });
+    if let Some(function) = function {
+        code.splice(bpf! { *(u32 *)(r7 + FUNCTION) = {function.number()}; });
+    }
+    code
 }
 
 /// Writes down where the result's address will be, at the entry of a function.
@@ -381,10 +475,24 @@ fn read_host(read: &ReadHelpers) -> Asm {
 
 /// Reads what is asked for, at the user's address in r3, into the record at r7: a name, or an address of the length that the next
 /// argument says.
-fn asked(read: &ReadHelpers, function: Function) -> Asm {
-    if !function.is_reverse() {
-        return read_host(read);
+fn asked(read: &ReadHelpers, function: Option<Function>) -> Asm {
+    match function {
+        Some(function) if function.is_reverse() => asked_for_address(read),
+        Some(_) => read_host(read),
+        None => bpf! {
+            r1 = *(u32 *)(r7 + FUNCTION);
+            if r1 >= {Function::FIRST_REVERSE.number()} goto reverse;
+            {read_host(read)};
+            goto asked;
+        reverse:
+            {asked_for_address(read)};
+        asked:
+        },
     }
+}
+
+/// The same where it is an address.
+fn asked_for_address(read: &ReadHelpers) -> Asm {
     bpf! {
         r2 = *(u64 *)(r6 + ctx.arg2);
         *(u64 *)(r7 + ASKED_LENGTH) = r2;

@@ -37,10 +37,10 @@ impl<'a> Place<'a> {
             }
             Attach::Kprobe { symbol, offset } => (at(&format!("at {symbol}+{offset}")), String::new(), String::new()),
             Attach::Kretprobe { symbol } => (at(&format!("when {symbol} returns")), symbol.clone(), String::new()),
-            Attach::Uprobe { .. } => {
+            Attach::Uprobe { .. } | Attach::UprobeMulti { at_return: false, .. } => {
                 (at("when the probed function is called"), "the probed function".to_owned(), String::new())
             }
-            Attach::Uretprobe { .. } => {
+            Attach::Uretprobe { .. } | Attach::UprobeMulti { at_return: true, .. } => {
                 (at("when the probed function returns"), "the probed function".to_owned(), String::new())
             }
             Attach::Usdt { probe, .. } => (at(&format!("at the probe {probe}")), String::new(), String::new()),
@@ -88,6 +88,7 @@ impl<'a> Place<'a> {
             has_arguments: match attach {
                 Attach::Kprobe { offset, .. } => *offset == 0,
                 Attach::Kretprobe { .. } | Attach::Uretprobe { .. } | Attach::Usdt { .. } => false,
+                Attach::UprobeMulti { at_return, .. } => !at_return,
                 _ => true,
             },
             subject: Some(subject).filter(|subject| !subject.is_empty()),

@@ -19,12 +19,14 @@ use crate::{ensure, ensure_eq, skip};
 type CaseResult = Result<(), Failure>;
 
 pub const CASES: &[Case] = &[
-    Case { name: "gethostlatency::getaddrinfo_by_pmu", run: |ctx| getaddrinfo(ctx, &[]) },
+    Case { name: "gethostlatency::getaddrinfo_by_one_link", run: |ctx| getaddrinfo(ctx, &[]) },
+    Case { name: "gethostlatency::getaddrinfo_by_pmu", run: |ctx| getaddrinfo(ctx, &PMU) },
     Case { name: "gethostlatency::getaddrinfo_by_tracefs", run: |ctx| getaddrinfo(ctx, &TRACEFS) },
     Case { name: "gethostlatency::getaddrinfo_old_kernel", run: |ctx| getaddrinfo(ctx, &OLD) },
     Case { name: "gethostlatency::all_addresses", run: |ctx| all(ctx, &[]) },
     Case { name: "gethostlatency::all_addresses_old_kernel", run: |ctx| all(ctx, &OLD) },
     Case { name: "gethostlatency::gethostby", run: |ctx| gethostby(ctx, &[]) },
+    Case { name: "gethostlatency::gethostby_by_pmu", run: |ctx| gethostby(ctx, &PMU) },
     Case { name: "gethostlatency::gethostby_old_kernel", run: |ctx| gethostby(ctx, &OLD) },
     Case { name: "gethostlatency::many_threads_are_not_mixed_up", run: threads },
     Case { name: "gethostlatency::pid_by_pmu", run: |ctx| pid(ctx, &[]) },
@@ -46,10 +48,21 @@ pub const CASES: &[Case] = &[
     Case { name: "gethostlatency::bad_input", run: bad_input },
 ];
 
-const TRACEFS: [&str; 2] = ["--without", "uprobe-pmu"];
+const PMU: [&str; 2] = ["--without", "uprobe-multi"];
+const TRACEFS: [&str; 4] = ["--without", "uprobe-multi", "--without", "uprobe-pmu"];
 /// What a kernel of 4.18 lacks that these programs could make use of.
-const OLD: [&str; 8] =
-    ["--without", "uprobe-pmu", "--without", "probe-read-kernel", "--without", "prog-btf", "--without", "jmp32"];
+const OLD: [&str; 10] = [
+    "--without",
+    "uprobe-multi",
+    "--without",
+    "uprobe-pmu",
+    "--without",
+    "probe-read-kernel",
+    "--without",
+    "prog-btf",
+    "--without",
+    "jmp32",
+];
 const HOSTS: &str = "127.0.0.1 localhost\n10.1.2.3 many\n10.1.2.4 many\nfd00::5 many\n";
 
 /// A program with the machine's own C library, which waits.
@@ -79,7 +92,11 @@ fn getaddrinfo(ctx: &mut Ctx, options: &[&str]) -> CaseResult {
         ["numeric", "127.0.0.1", "numeric", "::1", "numeric", "no.such.host", "getaddrinfo", "localhost", "null"];
     let program = waiting(ctx, &[&words[..], &["untouched", "127.0.0.9"]].concat())?;
     let mut tool = start(ctx, options)?;
-    let way = if options.is_empty() { "perf PMU uprobe" } else { "tracefs uprobe_events" };
+    let way = match options {
+        [] if ctx.target()?.has(Feature::UprobeMulti) => "BPF_LINK_CREATE",
+        options if !options.contains(&"uprobe-pmu") => "perf PMU uprobe",
+        _ => "tracefs uprobe_events",
+    };
     ensure!(tool.said.contains(way), "not by {way}: {}", tool.said);
     let pid = program.go()?;
     let rows = tool.rows()?;

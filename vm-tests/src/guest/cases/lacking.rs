@@ -44,7 +44,7 @@ const TABLE: &[(Feature, Lack)] = &[
     (F::UprobePmu, Cases(&["gethostlatency::getaddrinfo_by_tracefs", "loader::uprobes_of_one_program_by_tracefs"])),
     (F::UprobeRefCtr, Cases(&["usdt::semaphore_is_above_0_while_attached"])),
     (F::UprobeTracefs, Unused),
-    (F::UprobeMulti, Unused),
+    (F::UprobeMulti, Cases(&["gethostlatency::getaddrinfo_by_pmu", "gethostlatency::gethostby_by_pmu"])),
     (F::UprobeSession, Unused),
     // There is no Linux from 4.18 on without them.
     (F::Tracepoint, Unused),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use bpfkit_asm::bpf;
+use bpfkit_asm::{Asm, bpf};
 use bpfkit_loader::{
     Attach, Elf, Event, Feature, Link, MapSpec, Maps, PerfBuffer, PerfOptions, Prog, ProgSpec, Target, Tasks,
 };
@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
     Case { name: "loader::uretprobe_by_tracefs_delivers_the_result", run: |ctx| uretprobe(ctx, true) },
     Case { name: "loader::uprobes_of_one_program_by_pmu", run: |ctx| many_places(ctx, false) },
     Case { name: "loader::uprobes_of_one_program_by_tracefs", run: |ctx| many_places(ctx, true) },
+    Case { name: "loader::uprobes_by_one_link_have_cookies", run: one_link },
     Case { name: "loader::uprobe_of_one_process_by_pmu", run: |ctx| one_process(ctx, false) },
     Case { name: "loader::uprobe_of_one_process_by_tracefs", run: |ctx| one_process(ctx, true) },
     Case { name: "loader::uprobe_of_an_odd_path_by_pmu", run: |ctx| odd_path(ctx, false) },
@@ -108,11 +109,14 @@ struct Attached {
 
 impl Attached {
     fn load(target: Target) -> Result<Attached, Failure> {
+        let nowhere = Attach::Uprobe { path: PathBuf::from("nowhere"), offset: 0 };
+        Self::load_for(target, nowhere, bpf! { r7 = *(u64 *)(r6 + ctx.arg1); })
+    }
+
+    fn load_for(target: Target, attach: Attach, number: Asm) -> Result<Attached, Failure> {
         let mut maps = Maps::new();
         maps.create(&MapSpec::perf_event_array("events"), &target)?;
-        let nowhere = Attach::Uprobe { path: PathBuf::from("nowhere"), offset: 0 };
-        let code = program(bpf! { r7 = *(u64 *)(r6 + ctx.arg1); });
-        let prog = ProgSpec::new("probe", nowhere, code)?.load(&target, &maps)?;
+        let prog = ProgSpec::new("probe", attach, program(number))?.load(&target, &maps)?;
         let events = maps.get("events").ok_or_else(|| Failure::Fail("no map".to_owned()))?;
         let rings = PerfBuffer::open(events, PerfOptions::default())?;
         Ok(Attached { prog, links: Vec::new(), rings, target })
@@ -160,6 +164,42 @@ fn many_places(ctx: &mut Ctx, tracefs: bool) -> Result<(), Failure> {
     too(7004);
     let sent = attached.sent()?;
     ensure!(sent == [(me, 7004)], "{sent:?}");
+    Ok(())
+}
+
+/// One program at two functions, and at their returns another, each by one link, whose places have cookies. No process can be named.
+fn one_link(ctx: &mut Ctx) -> Result<(), Failure> {
+    if !ctx.target()?.has(Feature::UprobeMulti) {
+        skip!("one link for many uprobes came with Linux 6.6");
+    }
+    let ((path, first), (_, second)) = (place_of(probed)?, place_of(probed_too)?);
+    let too: extern "C" fn(u64) -> u64 = std::hint::black_box(probed_too);
+    let me = u64::from(std::process::id());
+    for at_return in [false, true] {
+        let place = |path| Attach::UprobeMulti { path, places: vec![(first, 71), (second, 1 << 40)], at_return };
+        let cookie = bpf! {
+            r1 = r6;
+            call bpf_get_attach_cookie;
+            r7 = r0;
+        };
+        let mut attached = Attached::load_for(ctx.target()?, place(path.clone()), cookie)?;
+        attached.links.push(attached.prog.attach_to(&place(path.clone()), Tasks::All, &attached.target)?);
+        call(1);
+        too(2);
+        let sent = attached.sent()?;
+        ensure!(sent == [(me, 71), (me, 1 << 40)], "{sent:?}");
+        ensure!(attached.links[0].to_string().contains("by BPF_LINK_CREATE"), "{}", attached.links[0]);
+        attached.links.clear();
+        call(3);
+        ensure!(attached.sent()?.is_empty());
+        for (path, tasks, why) in
+            [(path.clone(), Tasks::Process(1), "every kernel"), ("/none".into(), Tasks::All, "/none")]
+        {
+            let error =
+                attached.prog.attach_to(&place(path), tasks, &attached.target).map(drop).unwrap_err().to_string();
+            ensure!(error.contains(why), "{error}");
+        }
+    }
     Ok(())
 }
 
