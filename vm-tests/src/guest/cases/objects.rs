@@ -45,16 +45,12 @@ fn prepared() -> Result<&'static Path, Failure> {
 /// bpftool loads the object as the loader loads its programs.
 fn loads(ctx: &mut Ctx, line: &str) -> CaseResult {
     let bpffs = prepared()?;
-<<<<<<< HEAD
     sys::private_mounts().doing(|| "a mount namespace".to_owned())?;
     // bpftool reads all of /proc/kallsyms to name functions that nobody looks at here, and that is what takes it longest.
     let hide = || drop(sys::mount_over("/dev/null", "/proc/kallsyms"));
-    match objects::compare(line, &ctx.target()?, bpffs, &hide) {
-=======
     // The way that objects are made.
     let target = ctx.target_builder().without(Feature::UprobeMulti).running()?;
-    match objects::compare(line, &target, bpffs) {
->>>>>>> 1dddc0d (loader: one link for many uprobes; tools: gethostlatency has two programs by it, and leaves sooner; --without goes with --kernel)
+    match objects::compare(line, &target, bpffs, &hide) {
         Ok(programs) => {
             ensure!(programs > 0);
             Ok(())
