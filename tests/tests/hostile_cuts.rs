@@ -25,7 +25,6 @@ struct Steps {
 const ALL: Steps = Steps { cuts: 1, changes: 1 };
 
 /// Calls `read` with each cut and change, and prints how often and for how long it was on a processor.
-
 fn damage(what: &str, name: &str, bytes: &[u8], steps: Steps, read: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
     let check = |bytes: &[u8], how: &dyn Fn() -> String| {
         let result = std::panic::catch_unwind(|| read(bytes));
