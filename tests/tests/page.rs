@@ -7,7 +7,6 @@ use std::process::Command;
 
 use bpfkit_tests::browser::Browser;
 use bpfkit_tests::programs::{fixture, printed};
-use clap::CommandFactory;
 use serde_json::{Value, json};
 
 /// The page for a line such as `tcpconnect -P 80`, for Linux 5.10.
@@ -107,7 +106,7 @@ fn the_data_is_the_json_of_the_programs() {
 /// `cargo doc` links to a page of each tool, which `examples/pages.rs` writes.
 #[test]
 fn each_tool_s_documentation_links_to_its_page() {
-    let cli = bpfkit::cli::Cli::command();
+    let cli = bpfkit::cli::Cli::whole();
     let tools = cli.find_subcommand("dump").unwrap().get_subcommands().map(|tool| tool.get_name().to_owned());
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/src");
     for tool in tools {

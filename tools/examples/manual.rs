@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bpfkit::cli::Cli;
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::Shell;
 
 fn main() -> ExitCode {
@@ -26,12 +26,11 @@ fn main() -> ExitCode {
 }
 
 fn write(directory: &Path) -> io::Result<()> {
-    let mut command = Cli::command();
-    command.build();
+    let command = Cli::whole();
     fs::create_dir_all(directory)?;
     pages(&command, directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "bpfkit", directory)?;
+        clap_complete::generate_to(shell, &mut Cli::whole(), "bpfkit", directory)?;
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use bpfkit::Output;
 use bpfkit::cli::Cli;
-use clap::CommandFactory;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
 fn write(documentation: &Path, types: &str, kernel: &str) -> Result<(), String> {
     let directory = documentation.join("pages");
     fs::create_dir_all(&directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
-    let cli = Cli::command();
+    let cli = Cli::whole();
     let dump = cli.find_subcommand("dump").ok_or("there is no command `dump`")?;
     for tool in dump.get_subcommands().map(clap::Command::get_name) {
         let page = format!("{tool}.html");

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::dump::diff::Side;
 use crate::error::Chain;
@@ -27,7 +27,7 @@ pub struct Cli {
 
 /// The tools, which trace, and the questions, which are answered at once.
 #[derive(Debug, Subcommand)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, defer = true)]
 #[allow(clippy::large_enum_variant)] // there is one, for as long as the program runs
 pub enum Command {
     #[allow(missing_docs)] // clap would show it in place of the command's own words
@@ -49,6 +49,7 @@ pub enum Command {
 
 /// The tools.
 #[derive(Clone, Debug, Subcommand)]
+#[command(defer = true)]
 pub enum ToolCommand {
     #[allow(missing_docs)]
     Bpf2bpf(bpf2bpf::Args),
@@ -118,13 +119,24 @@ impl Command {
 }
 
 impl Cli {
+    /// The command with all commands below it and their flags.
+    pub fn whole() -> clap::Command {
+        let mut command = Self::command();
+        command.build();
+        command
+    }
+
     /// Reads a command line, the program's name first.
     ///
     /// # Errors
     /// What is wrong with it, or the help or version that it asks for.
     pub fn read<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
         let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
-        let mut cli = Self::try_parse_from(&line)?;
+        // A command's flags are made when the command is asked for: a start takes half as long so. Help and errors speak of all.
+        let mut cli = Self::try_parse_from(&line).or_else(|_| {
+            let matches = Self::whole().try_get_matches_from(&line)?;
+            Self::from_arg_matches(&matches)
+        })?;
         if let Command::Dump(args) = &mut cli.command {
             if args.tool.is_some() && args.which.is_any() {
                 let both =
@@ -144,8 +156,7 @@ impl Cli {
 
     /// What is wrong with a command line that clap has nothing against, with the usage of its command.
     pub(crate) fn misused(line: &[OsString], kind: ErrorKind, why: impl Display) -> clap::Error {
-        let mut command = Self::command();
-        command.build();
+        let mut command = Self::whole();
         match line.get(1).and_then(|name| command.find_subcommand_mut(name)) {
             Some(command) => command.error(kind, why),
             None => command.error(kind, why),

@@ -30,6 +30,7 @@ pub struct Args {
 
 /// What to do with types.
 #[derive(Clone, Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Action {
     #[allow(missing_docs)] // clap would show it in place of the action's own words
     Dump(dump::Args),

@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory as _;
 
 use crate::guest::cases;
 use crate::kernels::{Image, KERNELS, Kernel};
@@ -35,7 +34,7 @@ struct Tool {
 
 /// The tools that have cases, as the tool's own command line lists them.
 fn tools() -> Vec<Tool> {
-    let command = bpfkit::cli::Cli::command();
+    let command = bpfkit::cli::Cli::whole();
     let areas: Vec<&str> = cases::selected(&[]).into_iter().map(area).collect();
     let probes = |tool: &clap::Command| {
         let probe = tool.get_arguments().find(|argument| argument.get_id() == "probe");

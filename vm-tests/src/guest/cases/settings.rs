@@ -232,13 +232,14 @@ fn need_caps(ctx: &Ctx) -> CaseResult {
 }
 
 /// Tracefs is for root, so that the tools go by perf's kprobes, even the one that prefers a tracepoint. One of them must know
-/// what its function is given, which not every kernel's types tell.
+/// what its function is given.
 fn by_kprobes(ctx: &Ctx, prepare: &dyn Fn(&mut Command)) -> CaseResult {
     const FUNCTION: &str = "__netif_receive_skb_core";
     let target = ctx.target()?;
-    // Types tell, or a trial, where the kernel has more than a copy of the function, whose name only tracefs takes.
+    // Types tell, or a trial where the kernel has more than a copy of the function, or the version.
     let has_function = function_names(FUNCTION)?.first().is_some_and(|name| name == FUNCTION);
-    let is_told = target.btf().is_ok_and(|btf| has_function || btf.func_proto(FUNCTION).is_ok());
+    let is_new = target.version() >= Version::new(5, 8);
+    let is_told = target.btf().is_ok_and(|btf| is_new || has_function || btf.func_proto(FUNCTION).is_ok());
     for name in TOOLS {
         let missing = match name {
             "skbrecv" if !is_told => "is for root only",
