@@ -9,7 +9,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-
 use crate::guest::cases;
 use crate::kernels::{Image, KERNELS, Kernel};
 use crate::protocol::Outcome;
