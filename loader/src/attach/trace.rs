@@ -3,22 +3,37 @@
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
+use bpfkit_asm::Version;
+
 use crate::error::Tried;
 use crate::feature::Feature;
 use crate::link::Link;
 use crate::prog::{Prog, Tasks};
 use crate::sys::{bpf, perf};
 use crate::target::Target;
-use crate::{Error, lsm};
+use crate::{Error, cpus, lsm};
 
 /// At a tracepoint, by its number in tracefs.
 pub(super) fn tracepoint(prog: Prog, target: &Target, category: &str, name: &str) -> Result<Link, Error> {
     let what = format!("cannot attach to the tracepoint {category}:{name}");
     let id = target.tracefs()?.id(category, name)?;
-    let event = perf::tracepoint(id, Tasks::All).map_err(|error| Error::privileged(&what, error))?;
+    let event = perf::tracepoint(id, Tasks::All, 0).map_err(|error| Error::privileged(&what, error))?;
     perf::set_bpf(event.as_fd(), prog.as_fd()).map_err(|error| Error::privileged(&what, error))?;
     perf::enable(event.as_fd()).map_err(|error| Error::privileged(&what, error))?;
-    Ok(Link::new(prog, vec![event], "perf tracepoint", Tried::new()))
+    let mut events = vec![event];
+    if is_for_cpus_with_events(target.version(), category, name) {
+        for cpu in cpus::online()?.into_iter().filter(|&cpu| cpu != 0) {
+            events.push(perf::tracepoint(id, Tasks::All, cpu).map_err(|error| Error::privileged(&what, error))?);
+        }
+    }
+    Ok(Link::new(prog, events, "perf tracepoint", Tried::new()))
+}
+
+/// Whether the programs at a tracepoint may run only on CPUs that have an event there, as those at the entries of system calls that
+/// take pointers do: since Linux 6.19 the kernel reads what these point to first, and after that 7.1.13 looks for events
+/// (`perf_syscall_enter` of kernel/trace/trace_syscalls.c). An event on each CPU has it go on, and costs nothing else.
+fn is_for_cpus_with_events(version: Version, category: &str, name: &str) -> bool {
+    version >= Version::new(6, 19) && category == "syscalls" && name.starts_with("sys_enter_")
 }
 
 /// At a tracepoint, by its name.
@@ -63,5 +78,18 @@ pub(super) fn tracing(prog: Prog, target: &Target) -> Result<Link, Error> {
             tried.push(super::entry("BPF_RAW_TRACEPOINT_OPEN", &refused(error)));
             Err(super::failed(&prog.spec.attach, tried))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_calls_have_an_event_on_each_cpu_where_kernels_ask_for_them() {
+        let asked = |minor, category, name| is_for_cpus_with_events(Version::new(6, minor), category, name);
+        assert!(asked(19, "syscalls", "sys_enter_write"));
+        assert!(!asked(18, "syscalls", "sys_enter_write"));
+        assert!(!asked(19, "syscalls", "sys_exit_write") && !asked(19, "sched", "sched_process_exec"));
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn feature(feature: Feature, target: &Target) -> Option<bool> {
         Feature::Tracepoint => {
             let id = target.tracefs().and_then(|tracefs| tracefs.id("sched", TRACEPOINT)).ok()?;
             load(ProgType::TRACEPOINT, 0, None, 0).and_then(|prog| {
-                let event = perf::tracepoint(id, Tasks::All)?;
+                let event = perf::tracepoint(id, Tasks::All, 0)?;
                 perf::set_bpf(event.as_fd(), prog.as_fd())
             })
         }

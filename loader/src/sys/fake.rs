@@ -88,7 +88,7 @@ mod tests {
         "LinkUprobes" link_uprobes(null().as_fd(), 0, c"/none", &[(0, 0)], false);
         "EnableStats" enable_stats();
         "perf_event_open" perf::bpf_output(0, 1);
-        "perf_event_open" perf::tracepoint(1, Tasks::All);
+        "perf_event_open" perf::tracepoint(1, Tasks::All, 0);
         "perf_event_open" perf::probe(1, 0, c"x", 0, Tasks::Process(1));
         "perf_event_open" perf::probe_address(1, 0, 0);
         "perf_event_open" perf::cpu_clock(0, 1);

@@ -86,10 +86,10 @@ pub(crate) fn bpf_output(cpu: u32, watermark: u32) -> io::Result<OwnedFd> {
     open(attributes, Tasks::All, cpu)
 }
 
-/// A tracepoint by its id in tracefs, or a probe that is one.
-pub(crate) fn tracepoint(id: u64, tasks: Tasks) -> io::Result<OwnedFd> {
+/// A tracepoint by its id in tracefs, or a probe that is one; where it is of all tasks, on one CPU.
+pub(crate) fn tracepoint(id: u64, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd> {
     let attributes = Attributes { kind: TYPE_TRACEPOINT, config: id, sample_period: 1, ..Default::default() };
-    open(attributes, tasks, 0)
+    open(attributes, tasks, cpu)
 }
 
 /// A function or a place in a file, through the PMU `kind`; `config` tells entry from return.

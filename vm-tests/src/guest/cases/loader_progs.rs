@@ -5,10 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bpfkit_asm::bpf;
-use bpfkit_loader::{Attach, Feature, Target};
+use bpfkit_loader::{Attach, Feature, Target, online_cpus};
 
 use super::probe::{PATIENCE, Probe, connection};
 use crate::guest::case::{Case, Ctx, Failure};
+use crate::guest::sys;
 use crate::{ensure, skip};
 
 pub const CASES: &[Case] = &[
@@ -19,6 +20,7 @@ pub const CASES: &[Case] = &[
     Case { name: "loader::fentry_delivers_an_argument", run: fentry },
     Case { name: "loader::fexit_delivers_argument_and_result", run: fexit },
     Case { name: "loader::tracepoint_delivers_a_field", run: tracepoint },
+    Case { name: "loader::tracepoint_of_a_call_on_every_cpu", run: call_on_every_cpu },
     Case { name: "loader::raw_tracepoint_delivers_an_argument", run: raw_tracepoint },
     Case { name: "loader::perf_event_ticks", run: perf_event },
     Case { name: "loader::detached_program_is_silent", run: detached },
@@ -134,6 +136,21 @@ fn tracepoint(ctx: &mut Ctx) -> Result<(), Failure> {
     let mut probe = Probe::start(&ctx.target()?, attach, value)?;
     let port = connect()?;
     probe.expect(u64::from(port) << 32 | SYN_SENT)
+}
+
+/// A call that takes a pointer: of such, kernels look at more than programs.
+fn call_on_every_cpu(ctx: &mut Ctx) -> Result<(), Failure> {
+    let attach = Attach::Tracepoint { category: "syscalls".to_owned(), name: "sys_enter_write".to_owned() };
+    let mut probe = Probe::start(&ctx.target()?, attach, bpf! { r7 = *(u64 *)(r6 + ctx.arg3); })?;
+    let cpus = online_cpus()?;
+    let sizes: Vec<u64> = cpus.iter().map(|&cpu| SENT << 16 | u64::from(cpu)).collect();
+    for (&cpu, &size) in cpus.iter().zip(&sizes) {
+        sys::stay_on_cpu(usize::try_from(cpu)?)?;
+        sys::write_of_size(usize::try_from(size)?);
+    }
+    let values = probe.events().values(PATIENCE, |values| sizes.iter().all(|size| values.contains(size)))?;
+    ensure!(sizes.iter().all(|size| values.contains(size)), "{values:x?} lacks some of {sizes:x?}");
+    Ok(())
 }
 
 fn raw_tracepoint(ctx: &mut Ctx) -> Result<(), Failure> {
