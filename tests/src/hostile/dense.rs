@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use bpfkit_btf::{Builder, TypeId};
 
-use super::seeds::Seed;
+use super::seeds::{Seed, note};
 
 /// Inputs for a target, each of about `size` bytes.
 pub fn of(target: &str, size: usize) -> Vec<Seed> {
@@ -192,15 +192,7 @@ fn symbols(size: usize) -> Vec<u8> {
 }
 
 fn notes(size: usize, name: &str, arguments: &str) -> Vec<u8> {
-    let mut description = vec![1; 24];
-    for string in [name, name, arguments] {
-        description.extend(string.bytes().chain([0]));
-    }
-    let length = u32::try_from(description.len()).expect("a short note");
-    let mut note = [8, length, 3].map(u32::to_le_bytes).concat();
-    note.extend(b"stapsdt\0");
-    note.extend(description);
-    note.resize(note.len().next_multiple_of(4), 0);
+    let note = note([u64::from_le_bytes([1; 8]); 3], [name, name, arguments]);
     elf(&[(7, ".note.stapsdt", &note.repeat((size / note.len()).max(1)))])
 }
 

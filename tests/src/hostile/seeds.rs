@@ -77,6 +77,20 @@ fn archive() -> Vec<u8> {
     Archive::write(&kernels).expect("short releases")
 }
 
+/// The note of a probe: its addresses (of the place, of the base, of the semaphore), its provider, name and arguments.
+pub(super) fn note(addresses: [u64; 3], strings: [&str; 3]) -> Vec<u8> {
+    let mut description = addresses.map(u64::to_le_bytes).concat();
+    for string in strings {
+        description.extend(string.bytes().chain([0]));
+    }
+    let length = u32::try_from(description.len()).expect("a short note");
+    let mut note = [8, length, 3].map(u32::to_le_bytes).concat();
+    note.extend(b"stapsdt\0");
+    note.extend(description);
+    note.resize(note.len().next_multiple_of(4), 0);
+    note
+}
+
 /// An object file with a function and two probes.
 fn probes() -> Vec<u8> {
     let mut file = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
@@ -92,18 +106,8 @@ fn probes() -> Vec<u8> {
         section: SymbolSection::Section(text),
         flags: SymbolFlags::None,
     });
-    let note = |name: &str, arguments: &str| {
-        let mut description = [0x1004_u64, 0x2000, 0].map(u64::to_le_bytes).concat();
-        for string in ["libc", name, arguments] {
-            description.extend(string.bytes().chain([0]));
-        }
-        let length = u32::try_from(description.len()).expect("a short note");
-        let mut note = [8, length, 3].map(u32::to_le_bytes).concat();
-        note.extend(b"stapsdt\0");
-        note.extend(description);
-        note.resize(note.len().next_multiple_of(4), 0);
-        note
-    };
+    let addresses = [0x1004, 0x2000, 0];
+    let note = |name, arguments| note(addresses, ["libc", name, arguments]);
     let notes = [note("open", "-4@%edi 8@-16(%rbp) 8@(%rax,%rdx,8) 4@$5"), note("close", "")].concat();
     let section = file.add_section(Vec::new(), b".note.stapsdt".to_vec(), SectionKind::Note);
     file.append_section_data(section, &notes, 4);
