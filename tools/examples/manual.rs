@@ -26,11 +26,11 @@ fn main() -> ExitCode {
 }
 
 fn write(directory: &Path) -> io::Result<()> {
-    let command = Cli::whole();
+    let mut command = Cli::whole();
     fs::create_dir_all(directory)?;
     pages(&command, directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        clap_complete::generate_to(shell, &mut Cli::whole(), "bpfkit", directory)?;
+        clap_complete::generate_to(shell, &mut command, "bpfkit", directory)?;
     }
     Ok(())
 }

@@ -132,11 +132,7 @@ impl Cli {
     /// What is wrong with it, or the help or version that it asks for.
     pub fn read<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
         let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
-        // A command's flags are made when the command is asked for: a start takes half as long so. Help and errors speak of all.
-        let mut cli = Self::try_parse_from(&line).or_else(|_| {
-            let matches = Self::whole().try_get_matches_from(&line)?;
-            Self::from_arg_matches(&matches)
-        })?;
+        let mut cli = Self::parsed(&line)?;
         if let Command::Dump(args) = &mut cli.command {
             if args.tool.is_some() && args.which.is_any() {
                 let both =
@@ -152,6 +148,14 @@ impl Cli {
             return Err(Self::misused(&line, ErrorKind::MissingRequiredArgument, missing));
         }
         Ok(cli)
+    }
+
+    /// What clap makes of a command line. A command's flags are made when the command is asked for; help and errors speak of all.
+    pub(crate) fn parsed(line: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(line).or_else(|_| {
+            let matches = Self::whole().try_get_matches_from(line)?;
+            Self::from_arg_matches(&matches)
+        })
     }
 
     /// What is wrong with a command line that clap has nothing against, with the usage of its command.

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 
 use bpfkit_loader::Target;
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::Error;
@@ -93,7 +92,7 @@ impl Side {
             }
         }
         side.extend(parts.flags.split_whitespace().map(OsString::from));
-        match Cli::try_parse_from(side)?.command {
+        match Cli::parsed(&side)?.command {
             Command::Dump(args) => {
                 let dump::Args { tool, .. } = args;
                 let none = || refuse("a difference is one of a tool's programs, and no tool is named".to_owned());
