@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
-
 use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure};
 use crate::guest::packets::ping;
+use crate::guest::sys;
 use crate::guest::tool::{OLD_KERNEL, Tool, json_rows, need_probe, without};
 
 type CaseResult = Result<(), Failure>;
@@ -67,9 +66,7 @@ fn cpu(ctx: &mut Ctx) -> CaseResult {
     let cpus = bpfkit_loader::online_cpus()?;
     let mut tool = Tool::start(ctx, "icmpecho", &[])?;
     for &cpu in &cpus {
-        let mut only = CpuSet::new();
-        only.set(usize::try_from(cpu)?);
-        sched_setaffinity(None, &only)?;
+        sys::stay_on_cpu(usize::try_from(cpu)?)?;
         ping("127.0.0.1".parse()?, 1, u16::try_from(cpu)?)?;
     }
     let rows = tool.rows()?;

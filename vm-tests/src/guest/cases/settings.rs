@@ -401,9 +401,7 @@ impl Drop for Offline {
 
 /// Pings on one CPU. The kernel answers in the context of the sender.
 fn ping_on(cpu: usize, seq: u16) -> CaseResult {
-    let mut only = CpuSet::new();
-    only.set(cpu);
-    sched_setaffinity(None, &only)?;
+    sys::stay_on_cpu(cpu)?;
     ping("127.0.0.1".parse()?, 4711, seq)?;
     let mut all = CpuSet::new();
     online_cpus()?.into_iter().filter_map(|cpu| usize::try_from(cpu).ok()).for_each(|cpu| all.set(cpu));
