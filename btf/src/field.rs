@@ -34,7 +34,7 @@ pub struct BitField {
 /// How deeply anonymous structures may be nested.
 const DEPTH: usize = 32;
 /// How many members one step of a path may look at: anonymous parts that hold each other twice would double it at every level.
-const MEMBERS: usize = 1 << 20;
+const MEMBERS: usize = 1 << 17;
 
 /// One step of a path.
 enum Step<'a> {
@@ -162,10 +162,12 @@ impl Btf {
     }
 
     /// The names of a structure's members, those of its anonymous parts among them.
-    fn member_names<'a>(&'a self, holder: Type<'a>, depth: usize, names: &mut Vec<Cow<'a, str>>) {
-        for member in holder.members().filter(|_| depth < DEPTH) {
+    fn member_names<'a>(&'a self, holder: Type<'a>, depth: usize, left: &mut usize, names: &mut Vec<Cow<'a, str>>) {
+        for member in holder.members() {
+            let Some(fewer) = left.checked_sub(1).filter(|_| depth < DEPTH) else { return };
+            *left = fewer;
             match self.ty(member.ty).and_then(Type::resolved) {
-                Ok(part) if member.name.is_empty() => self.member_names(part, depth + 1, names),
+                Ok(part) if member.name.is_empty() => self.member_names(part, depth + 1, left, names),
                 _ => names.push(member.name),
             }
         }
@@ -178,7 +180,7 @@ impl Btf {
             return format!("`{name}` would be behind a pointer, {spelt}, which is to be read first");
         }
         let mut names = Vec::new();
-        self.member_names(*holder, 0, &mut names);
+        self.member_names(*holder, 0, &mut { MEMBERS }, &mut names);
         if names.is_empty() {
             return format!("{spelt} has no members");
         }

@@ -5,7 +5,7 @@ use crate::types::{Kind, Type, TypeId};
 
 /// How deeply unnamed structures may be nested.
 const DEPTH: usize = 32;
-/// How many members are listed: unnamed parts that hold each other twice would double them at every level.
+/// How many members are looked at: unnamed parts that hold each other twice would double them at every level, even if none has a name.
 const MEMBERS: usize = 1 << 16;
 
 /// A member, placed within the whole structure.
@@ -28,34 +28,42 @@ impl Type<'_> {
     /// The members of a structure or union, with those of its unnamed parts instead of these, and those of members that have a
     /// type without a name after each of them. Of types that hold each other without end, some.
     pub fn flat_members(&self) -> Vec<FlatMember> {
-        let mut found = Vec::new();
-        self.flatten("", 0, false, DEPTH, &mut found);
-        found
+        let mut flat = Flat { found: Vec::new(), left: MEMBERS };
+        flat.add(self, "", 0, false, DEPTH);
+        flat.found
     }
+}
 
-    fn flatten(&self, prefix: &str, base: u64, is_repeated: bool, depth: usize, found: &mut Vec<FlatMember>) {
-        for member in self.members() {
-            if found.len() >= MEMBERS || depth == 0 {
-                return;
-            }
+/// What is listed so far.
+struct Flat {
+    found: Vec<FlatMember>,
+    /// How many members may still be looked at.
+    left: usize,
+}
+
+impl Flat {
+    fn add(&mut self, holder: &Type<'_>, prefix: &str, base: u64, is_repeated: bool, depth: usize) {
+        for member in holder.members() {
+            let Some(left) = self.left.checked_sub(1).filter(|_| depth > 0) else { return };
+            self.left = left;
             let mut bit_offset = base.saturating_add(member.bit_offset.into());
             let mut bits = member.bits;
-            let resolved = self.btf.ty(member.ty).and_then(Type::resolved);
+            let resolved = holder.btf.ty(member.ty).and_then(Type::resolved);
             if let Some((offset, width)) = resolved.as_ref().ok().copied().and_then(old_bit_field) {
                 bit_offset = bit_offset.saturating_add(offset.into());
                 bits = Some(width);
             }
             if member.name.is_empty() {
                 if let Ok(part) = resolved {
-                    part.flatten(prefix, bit_offset, is_repeated, depth - 1, found);
+                    self.add(&part, prefix, bit_offset, is_repeated, depth - 1);
                 }
                 continue;
             }
             let path = format!("{prefix}{}", member.name);
-            found.push(FlatMember { path: path.clone(), bit_offset, bits, ty: member.ty, is_repeated });
-            let Some((part, dimensions)) = unnamed(self.btf.ty(member.ty).ok()) else { continue };
+            self.found.push(FlatMember { path: path.clone(), bit_offset, bits, ty: member.ty, is_repeated });
+            let Some((part, dimensions)) = unnamed(holder.btf.ty(member.ty).ok()) else { continue };
             let path = format!("{path}{}.", "[]".repeat(dimensions));
-            part.flatten(&path, bit_offset, is_repeated || dimensions > 0, depth - 1, found);
+            self.add(&part, &path, bit_offset, is_repeated || dimensions > 0, depth - 1);
         }
     }
 }
