@@ -38,7 +38,7 @@ fn between_kernels_members_move_and_helpers_are_replaced() {
     has("// exec: raw tracepoint sched_process_exec -> tracepoint sched:sched_process_exec; ");
     has("(07) r3 += 2248                                                      |    25: (07) r3 += 2824");
     has("; task_struct.real_parent moved: byte 2248 -> 2824 (programs.rs:");
-    has("; bpf_probe_read -> bpf_probe_read_user of Linux 5.5; decided by probe-read-kernel (Linux 5.5) (programs.rs:");
+    has("; bpf_probe_read -> bpf_probe_read_user of Linux 5.5; decided by probe-read-kernel (Linux 5.5) (argv.rs:");
     // The loop is written out where the kernel takes none.
     has("; decided by bounded-loops (Linux 5.3)");
     has("instructions are the same");
