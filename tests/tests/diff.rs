@@ -68,7 +68,7 @@ fn flags_are_told_by_the_instructions_that_they_make() {
     let added: Vec<&&str> = lines.iter().filter(|line| line.get(76..77) == Some(">")).collect();
     assert_eq!(added.len(), 8, "{text}");
     assert!(added[1].ends_with("(15) if r1 == 0x5000 goto pc+2"), "{text}");
-    assert!(lines.iter().any(|line| line.contains("; for `-P 80,443` (tcpconnect.rs:")), "{text}");
+    assert!(lines.iter().any(|line| line.contains("; for `-P 80,443` (programs.rs:")), "{text}");
     // Jumps over them are the same jumps.
     assert!(lines.iter().any(|line| line.contains(" goto pc+") && line.contains(" ~ ")), "{text}");
     assert!(lines.iter().any(|line| line.starts_with("// v4_connect: the same, ")), "{text}");

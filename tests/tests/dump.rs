@@ -61,7 +61,7 @@ fn json_has_an_object_a_program_with_all_of_it() {
     let jump = of("to");
     let out = instructions.iter().find(|insn| insn["slot"] == jump["to"]).expect("a jump goes to an instruction");
     assert!(out["labels"].as_array().is_some_and(|labels| labels.iter().any(|label| label == "out")), "{out}");
-    assert!(of("source")["source"]["file"].as_str().unwrap().ends_with("tcpconnect.rs"));
+    assert!(of("source")["source"]["file"].as_str().unwrap().ends_with("programs.rs"));
 }
 
 #[test]
