@@ -185,6 +185,31 @@ fn messages_about_a_text_show_line_column_and_a_caret() {
 }
 
 #[test]
+fn what_is_nearly_right_is_refused() {
+    let far = format!("r1 = *(u8 *)(r2 + {0} + {0} + 2);", i128::MAX);
+    for (text, part) in [
+        ("r2 = atomic_atomic_xchg((u32 *)(r1 + 0), r2);", "no atomic operation `atomic_atomic_xchg`"),
+        ("*(s32 *)(r10 - 4) = r1;", "only loads extend a sign"),
+        ("r1 = load_acquire((s32 *)(r2 + 0));", "only loads extend a sign"),
+        ("lock *(s64 *)(r1 + 0) += r2;", "only loads extend a sign"),
+        ("call bpf_get_current_comm#;", "expected a number, found `;`"),
+        (&far, "is not between -32768 and 32767"),
+    ] {
+        let error = Asm::parse(text, "f").unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_helpers_number_may_stand_behind_its_name() {
+    let insns = |text| Asm::parse(text, "f").unwrap().finish().unwrap().insns().to_vec();
+    // As the verifier prints it, and as bpftool does, to which it is somewhere in the kernel.
+    for listed in ["call bpf_get_current_comm#16;", "call bpf_get_current_comm#-269056;"] {
+        assert_eq!(insns(listed), insns("call bpf_get_current_comm;"));
+    }
+}
+
+#[test]
 fn holes_are_kept_for_the_loader() {
     let code = bpf! { r1 = *(u32 *)(r2 + sock.a.b + 4); r3 = map[m]; exit; }.finish().unwrap();
     assert_eq!(code.insns()[0].off, 4);

@@ -5,23 +5,26 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
+mod assignment;
 mod ast;
+mod block;
 mod helper;
 mod op;
-mod parse;
+mod parser;
 mod print;
 mod prototype;
 mod raw;
 mod reg;
+mod statement;
 mod suggest;
 mod token;
 mod value;
 mod version;
 
 pub use ast::{Callee, Cond, Map, Offset, Operand, Place, Reference, Stmt, Target, Value};
+pub use block::{Block, Statement, parse};
 pub use helper::Helper;
 pub use op::{AluOp, AtomicOp, ByteOrder, JmpOp, Pseudo, Size};
-pub use parse::{Block, Statement, parse};
 pub use prototype::Doc;
 pub use raw::is_name;
 pub use reg::{Reg, WReg};

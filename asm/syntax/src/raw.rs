@@ -1,6 +1,6 @@
 //! Instructions by their numbers: what has no better form, and what an object file says of an instruction beside its bytes.
 
-use crate::parse::{Parser, Result};
+use crate::parser::{Parser, Result};
 use crate::token::{Host, TokenKind};
 use crate::{Callee, Pseudo, Reference, Reg, Stmt, Value};
 

@@ -15,6 +15,11 @@ pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// The same as the help of a message.
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    suggest(word, known).map(|near| format!("did you mean `{near}`?"))
+}
+
 /// How many letters are to be inserted, removed or exchanged; anything above `most` when they are more.
 fn distance(a: &str, b: &str, most: usize) -> usize {
     if a.len().abs_diff(b.len()) > most {

@@ -1,6 +1,6 @@
 //! The parts of a statement: registers, constants, places, and the ranges that literals must keep.
 
-use crate::parse::{Parser, Result};
+use crate::parser::{Parser, Result};
 use crate::token::{Host, TokenKind};
 use crate::{AluOp, Map, Offset, Operand, Place, Reg, Size, Target, Value, WReg};
 
@@ -175,7 +175,7 @@ impl<H: Host> Parser<'_, H> {
             terms.push((minus, self.value()?));
         }
         let literal = terms.iter().try_fold(0_i128, |sum, (minus, value)| match value {
-            Value::Int(int) => Some(if *minus { sum - int } else { sum + int }),
+            Value::Int(int) => Some(if *minus { sum.saturating_sub(*int) } else { sum.saturating_add(*int) }),
             _ => None,
         });
         if let Some(sum) = literal {
@@ -206,6 +206,15 @@ impl<H: Host> Parser<'_, H> {
         Ok(size)
     }
 
+    /// The same where no sign is extended.
+    pub(crate) fn unsigned_cast(&mut self) -> Result<Size, H> {
+        let span = self.span();
+        match self.cast()? {
+            (size, false) => Ok(size),
+            (_, true) => Err(self.mistake(span, "only loads extend a sign".to_owned(), None)),
+        }
+    }
+
     /// `[name]` or `[{expr}]`
     pub(crate) fn map(&mut self) -> Result<Map<H::Rust>, H> {
         self.expect('[')?;
@@ -231,7 +240,7 @@ impl<H: Host> Parser<'_, H> {
             return Ok(Target::Rust(rust));
         }
         let name = self.word("a label")?;
-        self.jumps.push((name.clone(), span));
+        self.jump_to(name.clone(), span);
         Ok(Target::Label(name))
     }
 
