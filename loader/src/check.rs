@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use bpfkit_asm::{Class, Insn, Mode, Opcode, Source, SourceRef, Version, list};
 
+use crate::attach::Attach;
 use crate::feature::Feature;
 use crate::flow::{Flaw, Flow};
 use crate::held::{self, Odd};
 use crate::linked::Linked;
-use crate::prog::Attach;
 use crate::stack::{self, Overflow};
 use crate::target::Target;
 

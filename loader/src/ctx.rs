@@ -4,9 +4,10 @@ use bpfkit_asm::Error as AsmError;
 use bpfkit_btf::Type;
 
 use crate::Error;
+use crate::attach::Attach;
 use crate::func::Place;
 use crate::origin::Origin;
-use crate::prog::{Attach, ProgSpec};
+use crate::prog::ProgSpec;
 use crate::target::Target;
 
 /// A machine's architecture, as far as `struct pt_regs` depends on it.

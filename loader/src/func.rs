@@ -7,9 +7,10 @@ use bpfkit_asm::{Asm, Code, Mem, Reg, Size};
 use bpfkit_btf::{Builder, Kind, TypeId};
 
 use crate::Error;
+use crate::attach::Attach;
 use crate::kind::ProgType;
 use crate::map::with_memlock;
-use crate::prog::{Attach, Prog};
+use crate::prog::Prog;
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 
 /// A function of a program.

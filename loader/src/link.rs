@@ -5,9 +5,10 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::attach::Attach;
 use crate::attach::Semaphore;
 use crate::error::Tried;
-use crate::prog::{Attach, Prog};
+use crate::prog::Prog;
 use crate::tracefs::TextProbe;
 
 /// A program at its place. Dropping it detaches the program.

@@ -11,10 +11,11 @@ use std::path::Path;
 
 use bpfkit_asm::{Asm, AtomicOp, ByteOrder, Helper, Insn, JmpOp, JumpTo, MapRef, Mem, Reg, Size, WReg};
 
+use crate::attach::Attach;
 use crate::feature::Feature;
 use crate::kind::ProgType;
 use crate::map::{MapSpec, Maps, with_memlock};
-use crate::prog::{Attach, ProgSpec};
+use crate::prog::ProgSpec;
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
 

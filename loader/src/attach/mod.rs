@@ -2,6 +2,7 @@
 
 mod multi;
 mod perf_event;
+mod place;
 mod probe;
 mod semaphore;
 mod trace;
@@ -10,8 +11,10 @@ mod usdt;
 use crate::Error;
 use crate::error::{Tried, chain};
 use crate::link::Link;
-use crate::prog::{Attach, Prog, Tasks};
+use crate::prog::{Prog, Tasks};
 use crate::target::Target;
+pub use place::Attach;
+pub(crate) use place::TRACE_UPROBE_MULTI;
 use probe::Place;
 pub use probe::lacks_function;
 pub(crate) use probe::may_probe_files;

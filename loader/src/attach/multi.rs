@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::Error;
+use crate::attach::Attach;
 use crate::error::Tried;
 use crate::link::Link;
-use crate::prog::{Attach, Prog, Tasks};
+use crate::prog::{Prog, Tasks};
 use crate::sys::bpf;
 use crate::target::Target;
 

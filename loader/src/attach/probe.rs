@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::attach::Attach;
 use crate::error::Tried;
 use crate::feature::Feature;
 use crate::link::Link;
-use crate::prog::{Attach, Prog, Tasks};
+use crate::prog::{Prog, Tasks};
 use crate::sys::perf;
 use crate::target::Target;
 use crate::tracefs::TextProbe;

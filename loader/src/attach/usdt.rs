@@ -3,9 +3,10 @@
 use super::probe::{self, Place};
 use super::semaphore::Semaphore;
 use crate::Error;
+use crate::attach::Attach;
 use crate::feature::Feature;
 use crate::link::Link;
-use crate::prog::{Attach, Prog, Tasks};
+use crate::prog::{Prog, Tasks};
 use crate::target::Target;
 
 /// From Linux 4.20 on the kernel itself raises the semaphore of every process that has the file mapped, as long as the probe is

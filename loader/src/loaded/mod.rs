@@ -7,9 +7,8 @@ mod info;
 mod map;
 mod stats;
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ pub use self::map::LoadedMap;
 pub use self::stats::RunStats;
 use crate::Error;
 use crate::kallsyms::Symbols;
+use crate::pin::Pinned;
 use crate::privilege::Other;
 use crate::sys::bpf;
 use crate::sys::info::{self as answers, ProgAnswer, ProgLists};
@@ -104,23 +104,15 @@ impl LoadedProg {
     /// A path where no program is, or that may not be opened.
     pub fn pinned(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let what = format!("cannot open the program pinned at {}", path.display());
-        let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|error| Error::io(&what, error.into()))?;
-        let fd = bpf::obj_get(&text).map_err(|source| {
-            let refused = matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM));
-            let hint = "it is in no bpf file system, or its mode keeps this process out";
-            Error::Io { what: what.clone(), hint: refused.then(|| hint.to_owned()), source }
-        })?;
+        let pinned = Pinned::open("program", path)?;
         // Maps and links are pinned in the same way, but only a program says of itself what a program says.
-        let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
-            .map_err(|error| Error::io(&what, error))?;
-        let line = |key: &str| fdinfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        if line("prog_type").is_some() && line("link_id").is_none() {
-            return Ok(Self::new(fd.into(), format!("the program pinned at {}", path.display())));
+        if pinned.number("prog_type").is_some() && pinned.number("link_id").is_none() {
+            return Ok(Self::new(pinned.fd.into(), format!("the program pinned at {}", path.display())));
         }
-        match line("prog_id").and_then(|id| id.trim().parse().ok()) {
+        let what = || format!("cannot open the program pinned at {}", path.display());
+        match pinned.number("prog_id") {
             Some(id) => Self::by_id(id),
-            None => Err(Error::io(what, io::Error::new(io::ErrorKind::InvalidInput, "it is no program"))),
+            None => Err(Error::io(what(), io::Error::new(io::ErrorKind::InvalidInput, "it is no program"))),
         }
     }
 

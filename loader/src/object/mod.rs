@@ -136,8 +136,9 @@ mod tests {
     use object::read::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
     use super::*;
+    use crate::attach::Attach;
     use crate::func::{CType, Linkage, Prototype};
-    use crate::prog::{Attach, ProgSpec};
+    use crate::prog::ProgSpec;
     use crate::target::Target;
 
     fn kprobe(name: &str) -> Attach {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::attach::Attach;
 use crate::kind::ProgType;
-use crate::prog::Attach;
 
 impl Attach {
     /// The section's name. For a function of another program, `onto` is what that is called in the object.

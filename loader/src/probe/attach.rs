@@ -7,10 +7,11 @@ use bpfkit_btf::Kind;
 
 use super::kind::{FUNC, SLEEPABLE, SLEEPABLE_HOOK};
 use super::{may_load, plain};
+use crate::attach::TRACE_UPROBE_MULTI;
 use crate::feature::Feature;
 use crate::kind::ProgType;
 use crate::map::with_memlock;
-use crate::prog::{TRACE_UPROBE_MULTI, Tasks};
+use crate::prog::Tasks;
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::sys::perf;
 use crate::target::Target;

@@ -6,11 +6,12 @@ use bpfkit_asm::Asm;
 use bpfkit_btf::{Btf, Kind};
 
 use super::{may_load, plain};
+use crate::attach::Attach;
 use crate::ctx::Arch;
 use crate::feature::Feature;
 use crate::func::{CType, Linkage, ProgFunc, Prototype};
 use crate::map::{Maps, with_memlock};
-use crate::prog::{Attach, Prog, ProgSpec};
+use crate::prog::{Prog, ProgSpec};
 use crate::sys::bpf::{self, ProgInput, ProgLoad};
 use crate::target::Target;
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use object::ReadCache;
 
+use crate::attach::Attach;
 use crate::ctx::Arch;
 use crate::elf::{Bounded, Elf};
-use crate::prog::Attach;
 use crate::{Error, Target};
 use bpfkit_asm::{Asm, Reg};
 
