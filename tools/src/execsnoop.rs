@@ -42,7 +42,7 @@ use crate::tool::{self, Attached, Tool};
 use crate::{Error, event, report};
 use print::Printer;
 pub(crate) use print::shown;
-pub(crate) use proc::{number, parent};
+pub(crate) use proc::number;
 use programs::Programs;
 use record::MOST_ARGS;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bpfkit_asm::{Asm, Label, bpf};
 use bpfkit_loader::{Feature, Map, MapSpec, Maps, Target, UpdateMode};
 
+use crate::status::Status;
 use crate::{Error, pids, read};
 
 /// Options that say which tasks are traced.
@@ -117,11 +118,9 @@ impl TaskFilter {
                 Feature::NsPid.since()
             )));
         }
-        let status = std::fs::read(format!("/proc/{pid}/status"))
-            .map_err(|error| Error::Io(format!("no process {pid} to trace"), error))?;
-        // It begins with the name of the process, which may be any bytes.
-        match String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim) {
-            Some(tgid) if tgid.parse() != Ok(pid) => {
+        let status = Status::of(pid).map_err(|error| Error::Io(format!("no process {pid} to trace"), error))?;
+        match status.number("Tgid") {
+            Some(tgid) if tgid != pid => {
                 Err(Error::Request(format!("{pid} is a thread of process {tgid}: ask for that with -p {tgid}")))
             }
             _ => Ok(()),
@@ -199,23 +198,11 @@ fn set(path: &Path) -> Result<Map, Error> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::io::Read as _;
-    use std::process::{Child, Command, Stdio};
-
+mod tests {
     use bpfkit_asm::Version;
 
     use super::*;
-
-    /// A process whose name is no text. It lives until it is killed.
-    pub(crate) fn nameless() -> Child {
-        // It says so when it has its name.
-        let script = r"printf '\377\033' >/proc/$$/comm && echo && read _";
-        let mut command = Command::new("sh");
-        let mut child = command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        child
-    }
+    use crate::status::tests::nameless;
 
     #[test]
     fn a_process_whose_name_is_no_text_can_be_asked_for() {

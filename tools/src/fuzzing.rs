@@ -8,6 +8,7 @@ use bpfkit_loader::Target;
 use crate::asm::{Document, assembled};
 use crate::disasm::{self, Object};
 use crate::output::Output;
+use crate::status::Status;
 use crate::{Error, Escaped, bpf2bpf, execsnoop, gethostlatency, icmpecho, skbrecv, tcpconnect, writehist};
 
 /// What each tool makes of a record, as far as it takes the record for one of its own, in a line.
@@ -33,7 +34,7 @@ pub fn printed_event(text: &str) -> Option<String> {
 
 /// The parent in /proc/PID/status, and the number of a namespace in the text of its link.
 pub fn status(text: &str) -> (Option<u32>, Option<u32>) {
-    (execsnoop::parent(text), execsnoop::number(text))
+    (Status::from(text.as_bytes()).number("PPid"), execsnoop::number(text))
 }
 
 /// Bytes of hexadecimal as people write it.

@@ -34,6 +34,7 @@ mod session;
 mod skb;
 pub mod skbrecv;
 mod stamp;
+mod status;
 pub mod syscall;
 pub mod tcpconnect;
 pub mod tool;

@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_holder_whose_name_is_no_text_has_one() {
-        let mut child = crate::filter::tests::nameless();
+        let mut child = crate::status::tests::nameless();
         let name = comm(Path::new(&format!("/proc/{}", child.id())));
         child.kill().and_then(|()| child.wait()).unwrap();
         assert_eq!(name, "\u{fffd}\u{1b}");

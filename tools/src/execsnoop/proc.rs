@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 
 use super::record::{Arg, End, Event};
+use crate::status::Status;
 
 /// The most arguments that interpreters put before those that were asked for.
 const MOST_PUT_BEFORE: usize = 10;
@@ -12,9 +13,7 @@ const MOST_PUT_BEFORE: usize = 10;
 pub fn complete(event: &mut Event, mntns: bool) {
     let pid = event.pid;
     if event.ppid.is_none() {
-        // It begins with the name of the process, which may be any bytes.
-        let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-        event.ppid = parent(&String::from_utf8_lossy(&status));
+        event.ppid = Status::of(pid).ok().and_then(|status| status.number("PPid"));
     }
     if mntns && event.mntns.is_none() {
         let link = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
@@ -50,11 +49,6 @@ fn command_line(pid: u32) -> Option<Vec<u8>> {
     let length = File::open(format!("/proc/{pid}/cmdline")).and_then(|mut file| file.read(&mut shown)).ok()?;
     shown.truncate(length);
     (length < MOST_SHOWN && shown.ends_with(b"\0")).then_some(shown)
-}
-
-/// `PPid:\t1`
-pub fn parent(status: &str) -> Option<u32> {
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// `mnt:[4026531841]`
@@ -156,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_text_hides_no_parent() {
-        let mut child = crate::filter::tests::nameless();
+        let mut child = crate::status::tests::nameless();
         let mut event = Event { pid: child.id(), ..event(&[], End::Null) };
         complete(&mut event, true);
         child.kill().and_then(|()| child.wait()).unwrap();
@@ -165,9 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_proc_are_read() {
-        assert_eq!(parent("Name:\tx\nPPid:\t12\n"), Some(12));
-        assert_eq!(parent("PPid:\n"), None);
+    fn the_number_of_a_namespace_is_read() {
         assert_eq!((number("mnt:[4026531841]"), number("mnt:[x]"), number("")), (Some(4_026_531_841), None, None));
     }
 }
