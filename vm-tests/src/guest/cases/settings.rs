@@ -1,23 +1,23 @@
 //! The tools under settings that are in their way: each works all the same, or says what to do.
 
+mod cpus;
+mod pid_namespace;
+mod privileges;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
 use std::time::Duration;
 
-use bpfkit_asm::Version;
-use bpfkit_loader::{Feature, function_names, online_cpus};
-use rustix::process::Signal;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use bpfkit_loader::{Feature, online_cpus};
 
+use self::cpus::{LOOKED, offline, ping_on};
 use crate::guest::case::{Boot, Case, Ctx, Doing as _, Failure};
 use crate::guest::packets::{datagram, ping};
 use crate::guest::sys;
-use crate::guest::tool::{Tool, connect_child, listen};
-use crate::protocol::Outcome;
+use crate::guest::tool::{Tool, listen};
 use crate::{ensure, skip};
 
 type CaseResult = Result<(), Failure>;
@@ -33,18 +33,21 @@ pub const CASES: &[Case] = &[
     Case { name: "settings::bpf_jit_enable_0", run: |ctx| with(ctx, "net/core/bpf_jit_enable", "0") },
     Case { name: "settings::perf_event_paranoid_3", run: |ctx| with(ctx, "kernel/perf_event_paranoid", "3") },
     Case { name: "settings::memlock_of_64_kib", run: memlock },
-    Case { name: "settings::nobody_is_told_what_is_missing", run: nobody },
-    Case { name: "settings::cap_bpf_and_cap_perfmon_are_enough", run: capable },
-    Case { name: "settings::cap_bpf_and_cap_perfmon_with_memlock_of_64_kib", run: capable_memlock },
-    Case { name: "settings::cap_bpf_and_cap_perfmon_with_perf_event_paranoid_3", run: capable_paranoid },
-    Case { name: "settings::a_pid_namespace_has_its_own_numbers", run: |ctx| in_pid_namespace(ctx, numbers) },
+    Case { name: "settings::nobody_is_told_what_is_missing", run: privileges::nobody },
+    Case { name: "settings::cap_bpf_and_cap_perfmon_are_enough", run: privileges::capable },
+    Case { name: "settings::cap_bpf_and_cap_perfmon_with_memlock_of_64_kib", run: privileges::capable_memlock },
+    Case { name: "settings::cap_bpf_and_cap_perfmon_with_perf_event_paranoid_3", run: privileges::capable_paranoid },
+    Case {
+        name: "settings::a_pid_namespace_has_its_own_numbers",
+        run: |ctx| pid_namespace::inside(ctx, pid_namespace::numbers),
+    },
     Case {
         name: "settings::a_pid_namespace_that_the_kernel_cannot_ask_for",
-        run: |ctx| in_pid_namespace(ctx, unasked),
+        run: |ctx| pid_namespace::inside(ctx, pid_namespace::unasked),
     },
     Case { name: "settings::a_cpu_that_was_offline_for_a_moment", run: |ctx| offline(ctx, Duration::ZERO) },
     Case { name: "settings::a_cpu_that_was_offline_for_long", run: |ctx| offline(ctx, LOOKED) },
-    Case { name: "settings::a_cpu_that_comes_online_later", run: late },
+    Case { name: "settings::a_cpu_that_comes_online_later", run: cpus::late },
 ];
 
 /// One processor, and a kernel that guards itself as it does where it was booted securely.
@@ -69,8 +72,6 @@ pub const ON_FOUR_CPUS: &[Case] = &[
 
 /// Those that look at the kernel. gethostlatency looks at libraries, and has cases of its own below where that makes a difference.
 const TOOLS: [&str; 6] = ["tcpconnect", "icmpecho", "skbrecv", "writehist", "execsnoop", "bpf2bpf"];
-/// After so long a tool has seen that a CPU came or went.
-const LOOKED: Duration = Duration::from_millis(1500);
 
 /// Whether this kernel has what a tool's probes need.
 fn can_trace(ctx: &Ctx, name: &str) -> Result<bool, Failure> {
@@ -204,251 +205,6 @@ const LITTLE: u64 = 64 << 10;
 
 fn memlock(ctx: &mut Ctx) -> CaseResult {
     all_work(ctx, &|command| sys::memlock(command, LITTLE, LITTLE))
-}
-
-/// Somebody who may do nothing is told what it takes, by every tool, at once and not once for each probe.
-fn nobody(ctx: &mut Ctx) -> CaseResult {
-    for name in TOOLS.into_iter().chain(["gethostlatency"]) {
-        let said = refused(ctx, name, &|command| sys::nobody_with(command, &[]))?;
-        let is_new = ctx.target()?.version() >= Version::new(5, 8);
-        let expected = if is_new { "it takes root, or CAP_BPF and CAP_PERFMON" } else { "it takes root" };
-        ensure!(said.contains(expected), "{name}: {said}");
-        ensure!(said.matches("it takes root").count() == 1, "{name} says it more than once: {said}");
-    }
-    Ok(())
-}
-
-const CAPS: &[u32] = &[sys::CAP_BPF, sys::CAP_PERFMON, sys::CAP_NET_ADMIN];
-
-fn need_caps(ctx: &Ctx) -> CaseResult {
-    let target = ctx.target()?;
-    if target.version() < Version::new(5, 8) {
-        skip!("CAP_BPF came with Linux 5.8, this is {}", target.version());
-    }
-    if !target.has(Feature::KprobePmu) {
-        skip!("without kprobes by perf it takes tracefs, which only root can read");
-    }
-    Ok(())
-}
-
-/// Tracefs is for root, so that the tools go by perf's kprobes, even the one that prefers a tracepoint. One of them must know
-/// what its function is given.
-fn by_kprobes(ctx: &Ctx, prepare: &dyn Fn(&mut Command)) -> CaseResult {
-    const FUNCTION: &str = "__netif_receive_skb_core";
-    let target = ctx.target()?;
-    // Types tell, or a trial where the kernel has more than a copy of the function, or the version.
-    let has_function = function_names(FUNCTION)?.first().is_some_and(|name| name == FUNCTION);
-    let is_new = target.version() >= Version::new(5, 8);
-    let is_told = target.btf().is_ok_and(|btf| is_new || has_function || btf.func_proto(FUNCTION).is_ok());
-    for name in TOOLS {
-        let missing = match name {
-            "skbrecv" if !is_told => "is for root only",
-            // Where members are is tried with pings.
-            "icmpecho" if target.btf().is_err() => "which takes CAP_NET_RAW",
-            _ => {
-                works(ctx, name, &[], prepare)?;
-                continue;
-            }
-        };
-        let said = refused(ctx, name, prepare)?;
-        ensure!(said.contains(missing), "{name}: {said}");
-    }
-    Ok(())
-}
-
-fn capable(ctx: &mut Ctx) -> CaseResult {
-    need_caps(ctx)?;
-    let _sysctl = Sysctl::set("kernel/perf_event_paranoid", "2")?;
-    by_kprobes(ctx, &|command| {
-        sys::memlock(command, u64::MAX, u64::MAX);
-        sys::nobody_with(command, CAPS);
-    })
-}
-
-/// Before Linux 5.11 maps are locked memory, of which there is not enough, and who is not root cannot have more.
-fn capable_memlock(ctx: &mut Ctx) -> CaseResult {
-    need_caps(ctx)?;
-    let _sysctl = Sysctl::set("kernel/perf_event_paranoid", "2")?;
-    let prepare = |command: &mut Command| {
-        sys::memlock(command, LITTLE, LITTLE);
-        sys::nobody_with(command, CAPS);
-    };
-    if ctx.target()?.has(Feature::CgroupMemory) {
-        return by_kprobes(ctx, &prepare);
-    }
-    for name in TOOLS {
-        let said = refused(ctx, name, &prepare)?;
-        ensure!(said.contains("65536 bytes are allowed: ulimit -l"), "{name}: {said}");
-    }
-    Ok(())
-}
-
-/// Debian's kernels leave perf to root at this level, where mainline's know none above 2.
-fn capable_paranoid(ctx: &mut Ctx) -> CaseResult {
-    need_caps(ctx)?;
-    let _sysctl = Sysctl::set("kernel/perf_event_paranoid", "3")?;
-    let prepare = |command: &mut Command| {
-        sys::memlock(command, u64::MAX, u64::MAX);
-        sys::nobody_with(command, CAPS);
-    };
-    if ctx.release()?.contains("-cloud-amd64") {
-        let said = refused(ctx, "tcpconnect", &prepare)?;
-        ensure!(said.contains("kernel.perf_event_paranoid is 3"), "{said}");
-        Ok(())
-    } else {
-        by_kprobes(ctx, &prepare)
-    }
-}
-
-/// Runs the rest of a case in a process that is the first of a pid namespace and has its /proc.
-fn in_pid_namespace(ctx: &mut Ctx, rest: fn(&Ctx) -> CaseResult) -> CaseResult {
-    const INSIDE: &str = "BPFKIT_INSIDE";
-    if std::env::var_os(INSIDE).is_some() {
-        ensure!(std::process::id() == 1, "not the first process");
-        return rest(ctx);
-    }
-    // The same arguments with another file for the result: `case NAME RESULT SETTINGS`.
-    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let result = ctx.directory().join("inside");
-    if let Some(to) = arguments.get_mut(2) {
-        *to = result.clone().into();
-    }
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(arguments).env(INSIDE, "1");
-    sys::own_pid_namespace(&mut command)?;
-    let status = command.status()?;
-    let word = fs::read(&result).doing(|| format!("the process inside ended with {status}"))?;
-    match serde_json::from_slice(&word)? {
-        Outcome::Pass => Ok(()),
-        Outcome::Skip(why) => Err(Failure::Skip(why)),
-        Outcome::Fail(why) | Outcome::NotRun(why) => Err(Failure::Fail(why)),
-    }
-}
-
-/// The processes that are shown, and the one that is asked for, have the numbers that they have here.
-fn numbers(ctx: &Ctx) -> CaseResult {
-    if !ctx.target()?.has(Feature::NsPid) {
-        skip!("bpf_get_ns_current_pid_tgid came with Linux 5.7");
-    }
-    all_work(ctx, &|_| {})?;
-    for probe in ["kprobe", "fentry", "tracepoint"] {
-        if probe == "kprobe" && !ctx.target()?.has(Feature::Kprobes)
-            || probe == "fentry" && !ctx.target()?.has(Feature::Fentry)
-        {
-            continue;
-        }
-        works(ctx, "tcpconnect", &["--probe", probe, "-p", "1"], &|_| {})?;
-        works(ctx, "tcpconnect", &["--probe", probe, "-L"], &|_| {})?;
-        // A child has another number, and is left out.
-        let (_listener, to) = listen("127.0.0.1".parse()?)?;
-        let mut tool = Tool::start(ctx, "tcpconnect", &["--probe", probe, "-p", "1"])?;
-        connect_child(None, &[to])?;
-        let rows = tool.rows()?;
-        ensure!(rows.len() == 1, "{probe}: {rows:#?}");
-    }
-    works(ctx, "writehist", &["-p", "1"], &|_| {})?;
-    Ok(())
-}
-
-/// As on a kernel before 5.7: rows have other numbers, which is said, and to ask for one makes no sense, which is said too.
-fn unasked(ctx: &Ctx) -> CaseResult {
-    let mut tool = Tool::start(ctx, "tcpconnect", &["--without", "ns-pid"])?;
-    ensure!(tool.said.contains("the numbers of the initial pid namespace"), "{}", tool.said);
-    let (_listener, to) = listen("127.0.0.1".parse()?)?;
-    TcpStream::connect(to)?;
-    let rows = tool.rows()?;
-    let port = to.port().to_string();
-    let row = rows.iter().find(|row| row.split_whitespace().last() == Some(&port));
-    let pid = row.and_then(|row| row.split_whitespace().next()?.parse::<u32>().ok());
-    ensure!(pid.is_some_and(|pid| pid > 1), "{rows:#?}");
-    let output = ctx.tool("tcpconnect")?.args(["--without", "ns-pid", "-p", "1"]).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(1) && said.contains("run where the host's processes are seen"), "{said}");
-    Ok(())
-}
-
-/// A CPU that can be taken offline, brought back in the end.
-struct Offline(PathBuf);
-
-impl Offline {
-    const CPU: usize = 1;
-
-    fn new(ctx: &Ctx) -> Result<Self, Failure> {
-        let switch = PathBuf::from(format!("/sys/devices/system/cpu/cpu{}/online", Self::CPU));
-        if !ctx.is_vm() || !switch.exists() {
-            skip!("there is no second CPU that may be taken offline");
-        }
-        if !can_trace(ctx, "icmpecho")? {
-            skip!("icmpecho has no probe here");
-        }
-        Ok(Self(switch))
-    }
-
-    fn take(&self) -> CaseResult {
-        fs::write(&self.0, "0").doing(|| "take the CPU offline".to_owned())
-    }
-
-    fn back(&self) -> CaseResult {
-        fs::write(&self.0, "1").doing(|| "bring the CPU back".to_owned())
-    }
-}
-
-impl Drop for Offline {
-    fn drop(&mut self) {
-        let _ = self.back();
-    }
-}
-
-/// Pings on one CPU. The kernel answers in the context of the sender.
-fn ping_on(cpu: usize, seq: u16) -> CaseResult {
-    sys::stay_on_cpu(cpu)?;
-    ping("127.0.0.1".parse()?, 4711, seq)?;
-    let mut all = CpuSet::new();
-    online_cpus()?.into_iter().filter_map(|cpu| usize::try_from(cpu).ok()).for_each(|cpu| all.set(cpu));
-    Ok(sched_setaffinity(None, &all)?)
-}
-
-/// The sequence numbers that were shown for a CPU, and how many events the tool says were lost.
-fn shown(mut tool: Tool, cpu: usize) -> Result<(Vec<u16>, usize), Failure> {
-    sleep(Duration::from_millis(150));
-    let (status, out, err) = tool.stop(Signal::INT)?;
-    ensure!(status.success(), "{status}: {err}");
-    let rows = out.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
-    let rows = rows.filter(|row| row.get(1) == Some(&cpu.to_string().as_str()));
-    let lost = err.lines().find(|line| line.contains("events lost"));
-    let lost = lost.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default();
-    Ok((rows.filter_map(|row| row.last()?.parse().ok()).collect(), lost))
-}
-
-/// What happens on a CPU that came back is seen again after a while, and what was not seen until then is told.
-fn offline(ctx: &mut Ctx, time: Duration) -> CaseResult {
-    let cpu = Offline::new(ctx)?;
-    let tool = Tool::start(ctx, "icmpecho", &["-4"])?;
-    ping_on(Offline::CPU, 1)?;
-    cpu.take()?;
-    sleep(time);
-    cpu.back()?;
-    ping_on(Offline::CPU, 2)?;
-    sleep(LOOKED);
-    ping_on(Offline::CPU, 3)?;
-    let (seen, lost) = shown(tool, Offline::CPU)?;
-    ensure!(seen.contains(&1) && seen.contains(&3), "{seen:?}, {lost} lost");
-    ensure!(seen.len() + lost == 3, "{seen:?} and {lost} lost are not three");
-    Ok(())
-}
-
-fn late(ctx: &mut Ctx) -> CaseResult {
-    let cpu = Offline::new(ctx)?;
-    cpu.take()?;
-    let tool = Tool::start(ctx, "icmpecho", &["-4"])?;
-    cpu.back()?;
-    ping_on(Offline::CPU, 1)?;
-    sleep(LOOKED);
-    ping_on(Offline::CPU, 2)?;
-    let (seen, lost) = shown(tool, Offline::CPU)?;
-    ensure!(seen.contains(&2), "{seen:?}, {lost} lost");
-    ensure!(seen.len() + lost == 2, "{seen:?} and {lost} lost are not two");
-    Ok(())
 }
 
 /// What is chosen in the kernel's list of modes; none where it has none.
