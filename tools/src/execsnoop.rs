@@ -22,10 +22,10 @@
 //!
 //! [Its programs](../../pages/execsnoop.html), instruction by instruction, where the documentation was built with its pages.
 
-mod print;
 mod proc;
 mod programs;
 mod record;
+mod rows;
 
 use std::path::PathBuf;
 
@@ -40,11 +40,11 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::tool::{self, Attached, Tool};
 use crate::{Error, event, report};
-use print::Printer;
-pub(crate) use print::shown;
 pub(crate) use proc::number;
 use programs::Programs;
 use record::MOST_ARGS;
+use rows::Printer;
+pub(crate) use rows::shown;
 
 /// Trace new programs: who runs what, with which arguments
 #[derive(Clone, Debug, clap::Args)]

@@ -14,10 +14,11 @@
 //! No type of the kernel is needed, unless `--mntnsmap` asks for one. Columns are those of bcc's tool of this name, and AF and ADDR.
 //!
 //! [Its programs](../../pages/gethostlatency.html), instruction by instruction, where the documentation was built with its pages.
-mod event;
+
 mod function;
 mod probes;
 mod programs;
+mod record;
 mod rows;
 
 use std::os::unix::fs::MetadataExt;

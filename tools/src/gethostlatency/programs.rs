@@ -1,4 +1,4 @@
-//! The programs, and the record that they keep of a look-up.
+//! The programs.
 
 mod answer;
 mod entry;
@@ -10,41 +10,8 @@ use bpfkit_loader::{Attach, Feature, MapSpec, ProgSpec, ReadHelpers, Target};
 
 use super::Args;
 use super::function::Function;
+use super::record::{ANSWER_SIZE, ANSWERS, HOST, HOST_SIZE, LENGTH, RECORD};
 use crate::{Error, event};
-
-// The record of a look-up under way, which the return completes to the event: where its parts are, in bytes.
-const PID_TGID: i32 = 0;
-const START: i32 = 8;
-const COMM: i32 = 16;
-const FUNCTION: i32 = 32;
-/// What reading the host gave: its length with the NUL, or an error.
-const LENGTH: i32 = 36;
-const HOST_POINTER: i32 = 40;
-/// The stack pointer that the return will find.
-const SP: i32 = 48;
-/// Where the result's address will be.
-const RESULT: i32 = 56;
-/// Bytes of the address that was asked for.
-const ASKED_LENGTH: i32 = 64;
-/// When a look-up ends, the answer takes the place of what only the end needed to know: its family, which is 0 where there is none,
-/// whether there is one, what was returned; and the first socket address, or of a `struct hostent` the first address.
-const ANSWER: i32 = SP;
-const IS_FOUND: i32 = ANSWER + 2;
-const STATUS: i32 = ANSWER + 4;
-/// Where an address from a `struct hostent` is, counted from the start of an answer.
-const HOSTENT_ADDRESS: i32 = 8;
-const HOST: i32 = 80;
-/// Bytes of a name with its NUL: 253 are the most that DNS has, 255 (NI_MAXHOST of old, NAME_MAX) the most that files have.
-const HOST_SIZE: i32 = 256;
-const RECORD: i32 = HOST + HOST_SIZE;
-/// With `-a`, the answers follow the record.
-const ANSWERS: i32 = 16;
-const ANSWER_SIZE: i32 = 32;
-/// The lengths that `struct sockaddr_in` and `struct sockaddr_in6` have are 16 and 28. Any other is cut by this, so that what is read
-/// stays in its answer.
-const SOCKADDR_LENGTHS: i32 = 28;
-/// Those of addresses, 4 and 16, likewise.
-const ADDRESS_LENGTHS: i32 = 20;
 
 // What is on the stack: the thread, a pointer or what a fragment needs, a structure. It must not be more than 48 bytes: a program that
 // needs 64 (in steps of 16) has a stack for each CPU from Linux 6.13 on (a76ab5731e32), although it can be preempted by another

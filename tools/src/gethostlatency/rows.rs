@@ -6,7 +6,7 @@ use bpfkit_loader::Sample;
 use serde::Serialize;
 
 use super::Args;
-use super::event::{Event, Host, first_of_each};
+use super::record::{Event, Host, first_of_each};
 use crate::Error;
 use crate::columns::Columns;
 use crate::escape::Escaped;

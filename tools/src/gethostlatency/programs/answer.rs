@@ -5,11 +5,11 @@ use bpfkit_loader::{ReadHelpers, Target};
 
 use super::super::Args;
 use super::super::function::{Function, Place};
-use super::{
-    ADDRESS_LENGTHS, ANSWER, ANSWER_SIZE, ANSWERS, FUNCTION, HOST_POINTER, HOST_SIZE, HOSTENT_ADDRESS, IS_FOUND, KEY,
-    LENGTH, PID_TGID, POINTER, RECORD, RESULT, SOCKADDR_LENGTHS, SP, START, STATUS, STRUCT, lookup, read_host,
-    read_pointer,
+use super::super::record::{
+    ADDRESS_LENGTHS, ANSWER, ANSWER_SIZE, ANSWERS, FUNCTION, HOST_POINTER, HOST_SIZE, HOSTENT_ADDRESS, IS_FOUND,
+    LENGTH, PID_TGID, RECORD, RESULT, SOCKADDR_LENGTHS, SP, START, STATUS,
 };
+use super::{KEY, POINTER, STRUCT, lookup, read_host, read_pointer};
 use crate::netdb::{addrinfo, hostent};
 use crate::{event, pids};
 

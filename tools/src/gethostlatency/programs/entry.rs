@@ -5,10 +5,10 @@ use bpfkit_loader::{Arch, ReadHelpers, Target};
 
 use super::super::Args;
 use super::super::function::{Function, Place};
-use super::{
-    ADDRESS_LENGTHS, ASKED_LENGTH, COMM, FUNCTION, HOST, HOST_POINTER, KEY, PID_TGID, RESULT, SCRATCH, SP, START,
-    lookup, read_host,
+use super::super::record::{
+    ADDRESS_LENGTHS, ASKED_LENGTH, COMM, FUNCTION, HOST, HOST_POINTER, PID_TGID, RESULT, SP, START,
 };
+use super::{KEY, SCRATCH, lookup, read_host};
 use crate::event;
 
 impl Args {

@@ -1,10 +1,44 @@
-//! A look-up as the programs hand it over.
+//! The record of a look-up, which the programs keep and hand over.
 
 use std::borrow::Cow;
 
 use super::function::Function;
 use crate::event::Bytes;
 use crate::netdb::{self, Address};
+
+// The record of a look-up under way, which the return completes to the event: where its parts are, in bytes.
+pub const PID_TGID: i32 = 0;
+pub const START: i32 = 8;
+pub const COMM: i32 = 16;
+pub const FUNCTION: i32 = 32;
+/// What reading the host gave: its length with the NUL, or an error.
+pub const LENGTH: i32 = 36;
+pub const HOST_POINTER: i32 = 40;
+/// The stack pointer that the return will find.
+pub const SP: i32 = 48;
+/// Where the result's address will be.
+pub const RESULT: i32 = 56;
+/// Bytes of the address that was asked for.
+pub const ASKED_LENGTH: i32 = 64;
+/// When a look-up ends, the answer takes the place of what only the end needed to know: its family, which is 0 where there is none,
+/// whether there is one, what was returned; and the first socket address, or of a `struct hostent` the first address.
+pub const ANSWER: i32 = SP;
+pub const IS_FOUND: i32 = ANSWER + 2;
+pub const STATUS: i32 = ANSWER + 4;
+/// Where an address from a `struct hostent` is, counted from the start of an answer.
+pub const HOSTENT_ADDRESS: i32 = 8;
+pub const HOST: i32 = 80;
+/// Bytes of a name with its NUL: 253 are the most that DNS has, 255 (NI_MAXHOST of old, NAME_MAX) the most that files have.
+pub const HOST_SIZE: i32 = 256;
+pub const RECORD: i32 = HOST + HOST_SIZE;
+/// With `-a`, the answers follow the record.
+pub const ANSWERS: i32 = 16;
+pub const ANSWER_SIZE: i32 = 32;
+/// The lengths that `struct sockaddr_in` and `struct sockaddr_in6` have are 16 and 28. Any other is cut by this, so that what is read
+/// stays in its answer.
+pub const SOCKADDR_LENGTHS: i32 = 28;
+/// Those of addresses, 4 and 16, likewise.
+pub const ADDRESS_LENGTHS: i32 = 20;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
