@@ -113,7 +113,7 @@ pub mod usdt;
 pub mod verifier;
 
 pub use answer::Answer;
-pub use attach::{Attach, lacks_function};
+pub use attach::{Attach, HeadStart, lacks_function};
 pub use check::{Violation, needs};
 pub use cpus::{online as online_cpus, possible as possible_cpus};
 pub use ctx::Arch;

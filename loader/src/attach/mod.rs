@@ -1,5 +1,6 @@
 //! Attaching programs: one file for each kind of place.
 
+mod head_start;
 mod multi;
 mod perf_event;
 mod place;
@@ -13,6 +14,7 @@ use crate::error::{Tried, chain};
 use crate::link::Link;
 use crate::prog::{Prog, Tasks};
 use crate::target::Target;
+pub use head_start::HeadStart;
 pub use place::Attach;
 pub(crate) use place::TRACE_UPROBE_MULTI;
 use probe::Place;

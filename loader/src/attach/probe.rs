@@ -17,7 +17,7 @@ use crate::tracefs::TextProbe;
 use crate::{Error, kallsyms};
 
 /// A PMU as sysfs describes it: its number, and the bit of `config` that asks for returns.
-fn pmu(name: &str) -> Result<(u32, u64), Error> {
+pub(super) fn pmu(name: &str) -> Result<(u32, u64), Error> {
     let read = |file: &str| -> Result<(String, String), Error> {
         let path = format!("/sys/bus/event_source/devices/{name}/{file}");
         let text = std::fs::read_to_string(&path).map_err(|error| Error::io(format!("cannot read {path}"), error))?;

@@ -92,6 +92,7 @@ mod tests {
         "perf_event_open" perf::probe(1, 0, c"x", 0, Tasks::Process(1));
         "perf_event_open" perf::probe_address(1, 0, 0);
         "perf_event_open" perf::cpu_clock(0, 1);
+        "clone" perf::probe_apart(0, c"/none");
         "PERF_EVENT_IOC_SET_BPF" perf::set_bpf(null().as_fd(), null().as_fd());
         "PERF_EVENT_IOC_ENABLE" perf::enable(null().as_fd());
         "fstatfs" map::map_file(std::path::Path::new("/dev/null"));

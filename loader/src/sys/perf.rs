@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use super::process::Twin;
 use super::{call, done, retry};
 use crate::prog::Tasks;
 
@@ -42,6 +43,7 @@ const SW_CPU_CLOCK: u64 = 0;
 const SW_BPF_OUTPUT: u64 = 10;
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_RAW: u64 = 1 << 10;
+const FLAG_ENABLE_ON_EXEC: u64 = 1 << 12;
 const FLAG_FREQ: u64 = 1 << 10;
 const FLAG_WATERMARK: u64 = 1 << 14;
 const FLAG_USE_CLOCKID: u64 = 1 << 25;
@@ -96,6 +98,19 @@ pub(crate) fn tracepoint(id: u64, tasks: Tasks, cpu: u32) -> io::Result<OwnedFd>
 pub(crate) fn probe(kind: u32, config: u64, name: &CStr, offset: u64, tasks: Tasks) -> io::Result<OwnedFd> {
     let config1 = name.as_ptr().expose_provenance() as u64;
     open(Attributes { kind, config, config1, config2: offset, ..Default::default() }, tasks, 0)
+}
+
+/// The first place of a file, through the PMU `kind`, in a process of its own, which is not stopped there: of events that begin with
+/// its next program the kernel puts nothing into this one.
+pub(crate) fn probe_apart(kind: u32, name: &'static CStr) -> io::Result<Twin> {
+    let config1 = name.as_ptr().expose_provenance() as u64;
+    let attributes = Attributes { kind, size: SIZE, config1, flags: FLAG_ENABLE_ON_EXEC, ..Default::default() };
+    let open = || {
+        // SAFETY: the kernel reads a structure that is borrowed for the call, and in it the address of a string that stays.
+        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, 0, -1, -1, FD_CLOEXEC) };
+    };
+    // SAFETY: it makes a system call and nothing else.
+    unsafe { Twin::new(open) }
 }
 
 /// A function by its address, through the PMU `kind`.

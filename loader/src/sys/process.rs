@@ -1,10 +1,10 @@
 //! What concerns this process: clocks, limits, waiting.
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{call, done};
+use super::{call, done, retry};
 
 /// A clock in nanoseconds.
 fn clock(id: libc::clockid_t) -> u64 {
@@ -141,5 +141,90 @@ impl Epoll {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         std::os::fd::AsFd::as_fd(&self.0)
+    }
+}
+
+/// A copy of this process that did something, and keeps what it opened until it is let go or this process has ended.
+#[derive(Debug)]
+pub(crate) struct Twin {
+    /// What it waits for the end of.
+    hold: Option<PipeWriter>,
+    pid: libc::pid_t,
+}
+
+impl Twin {
+    /// Makes the copy, which does this, whatever comes of it. It sends no signal at its end, and none but this waits for it.
+    ///
+    /// # Safety
+    /// `first` makes system calls and nothing else: the copy has one thread, and locks that others of this process had stay locked.
+    pub(crate) unsafe fn new(first: impl FnOnce()) -> io::Result<Self> {
+        let (end, hold) = io::pipe()?;
+        // SAFETY: without flags and without a stack of its own the new process has copies of all that this one has, and both go on
+        // behind the call.
+        let clone = || unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+        let pid = call("clone", || match libc::pid_t::try_from(clone()) {
+            Ok(pid) if pid >= 0 => Ok(pid),
+            _ => Err(io::Error::last_os_error()),
+        })?;
+        if pid == 0 {
+            let mut byte = 0_u8;
+            // SAFETY: the new process has these descriptors to itself, a byte on its stack that is borrowed for the call, and nobody
+            // to go on in when it has ended. `read` comes back when no other process has the pipe open.
+            unsafe {
+                libc::close(hold.as_raw_fd());
+                first();
+                libc::read(end.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::_exit(0);
+            }
+        }
+        Ok(Self { hold: Some(hold), pid })
+    }
+
+    /// Its number.
+    #[cfg(test)]
+    pub(crate) fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
+    /// Lets the copy end, which may take it a while.
+    pub(crate) fn let_go(&mut self) {
+        self.hold = None;
+    }
+}
+
+impl Drop for Twin {
+    fn drop(&mut self) {
+        self.let_go();
+        let status = std::ptr::null_mut();
+        // SAFETY: the call takes numbers, and writes nothing where it is given no place.
+        let wait = || unsafe { libc::waitpid(self.pid, status, libc::__WALL) };
+        // Another thread that waits for whatever ends may have been quicker.
+        let _ = retry(|| call("wait4", || if wait() >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_twin_does_its_part_and_stays_until_it_is_let_go() {
+        let (mut done, tell) = io::pipe().unwrap();
+        let fd = tell.as_raw_fd();
+        // SAFETY: it makes a system call, which reads a constant.
+        let twin = unsafe { Twin::new(|| _ = libc::write(fd, c"x".as_ptr().cast(), 1)) }.unwrap();
+        let mut byte = [0];
+        done.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"x");
+        let entry = format!("/proc/{}", twin.pid());
+        assert!(Path::new(&entry).exists());
+        drop(twin);
+        assert!(!Path::new(&entry).exists());
+        // Nobody has the other end any more.
+        drop(tell);
+        assert_eq!(done.read(&mut byte).unwrap(), 0);
     }
 }

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bpfkit_loader::confine;
-use bpfkit_loader::{Link, MapSpec, Maps, ProgSpec, Target};
+use bpfkit_loader::{HeadStart, Link, MapSpec, Maps, ProgSpec, Target};
 
 use self::function::Function;
 use self::probes::Probes;
@@ -103,6 +103,7 @@ impl Tool for Args {
 
     fn trace(&self, target: Target, output: &mut Output) -> Result<(), Error> {
         self.filter.check(&target)?;
+        let mut head_start = HeadStart::of_uprobes(&target);
         // Each library takes up to 14.
         bpfkit_loader::raise_descriptor_limit();
         let started = Instant::now();
@@ -119,6 +120,7 @@ impl Tool for Args {
                 result => result?,
             }
         }
+        head_start.iter_mut().for_each(HeadStart::end);
         drop(found);
         if attached.links.is_empty() {
             return Err(problems.pop().unwrap_or_else(|| Error::NoLibc(Passed::new())));
@@ -146,6 +148,7 @@ impl Tool for Args {
                 return Ok(());
             }
             next = Instant::now() + RESCAN;
+            head_start = None;
             self.forget_the_dead(maps)?;
             self.attach_to_new(&mut libcs, &mut probes, maps, links)
         };
