@@ -4,12 +4,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::elf::{Elf, FileId};
 use crate::privilege::Other;
+use crate::sys::process::code_mapping;
 
 /// A file of which a process runs a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +54,11 @@ impl MappedFile {
     /// # Errors
     /// When the kernel does not let this process look.
     pub fn of(pid: u32, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Self>, Error> {
-        let maps = File::open(format!("/proc/{pid}/maps")).map(|file| BufReader::with_capacity(ROOM, file));
-        match maps.and_then(|maps| parse(pid, maps, wanted)) {
+        let read = |maps: File| {
+            // Text for each mapping is what takes the kernel long.
+            query(pid, &maps, &wanted).or_else(|_| parse(pid, BufReader::with_capacity(ROOM, maps), &wanted))
+        };
+        match File::open(format!("/proc/{pid}/maps")).and_then(read) {
             Err(error) if is_gone(&error) => Ok(Vec::new()),
             files => {
                 files.map_err(|error| Error::lacking(Other::Process, format!("cannot read /proc/{pid}/maps"), error))
@@ -130,6 +135,40 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
+/// Asks for one mapping after the other, code of files alone (Linux 6.11).
+fn query(pid: u32, maps: &File, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<MappedFile>> {
+    let mut files: Vec<MappedFile> = Vec::new();
+    // PATH_MAX; of longer ones the kernel has none to tell.
+    let mut room = [0; 4096];
+    let mut address = 0;
+    while let Some(mapping) = code_mapping(maps.as_fd(), address, &mut room)? {
+        let path = room.get(..mapping.path_size).unwrap_or_default();
+        if files.iter().all(|known| known.inode != mapping.inode)
+            && let Some((path, is_deleted)) = named(path, &wanted)
+        {
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            let range = format!("{:x}-{:x}", mapping.start, mapping.end);
+            files.push(MappedFile { pid, path, is_deleted, range, inode: mapping.inode });
+        }
+        // What ends where it began, or before, would be asked for without end.
+        if files.len() >= MOST || mapping.end <= address {
+            break;
+        }
+        address = mapping.end;
+    }
+    Ok(files)
+}
+
+/// A path without the word of its file's deletion, and whether it had that, if its last part is wanted.
+fn named(path: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<(&[u8], bool)> {
+    let (path, is_deleted) = match path.strip_suffix(b" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    let slash = path.iter().rposition(|&byte| byte == b'/')?;
+    wanted(&path[slash + 1..]).then_some((path, is_deleted))
+}
+
 /// Reads lines such as `7f1234560000-7f1234580000 r-xp 00026000 08:01 1234  /usr/lib/libc.so.6 (deleted)`.
 pub(crate) fn parse(pid: u32, mut maps: impl BufRead, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<MappedFile>> {
     let mut files: Vec<MappedFile> = Vec::new();
@@ -146,13 +185,7 @@ fn file(pid: u32, line: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<MappedF
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     // What is before the path has no slash, so that most lines are dismissed by their last word.
     let (fields, path) = line.split_at(line.iter().position(|&byte| byte == b'/')?);
-    let (path, is_deleted) = match path.strip_suffix(b" (deleted)") {
-        Some(path) => (path, true),
-        None => (path, false),
-    };
-    if !wanted(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()) {
-        return None;
-    }
+    let (path, is_deleted) = named(path, wanted)?;
     let (range, inode) = fields_of(fields)?;
     let path = PathBuf::from(OsStr::from_bytes(&unescape(path)));
     Some(MappedFile { pid, path, is_deleted, range, inode })
@@ -248,6 +281,23 @@ mod tests {
         assert_eq!(file.id(), Some(id));
         let other = MappedFile { inode: (file.inode.0, file.inode.1, file.inode.2 + 1), ..file.clone() };
         assert!(other.open_by_path().unwrap_err().to_string().contains("another file's now"));
+    }
+
+    #[test]
+    fn what_the_kernel_is_asked_for_is_what_the_table_has() {
+        let maps = || File::open("/proc/self/maps").unwrap();
+        let asked = match query(7, &maps(), |_| true) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => {
+                eprintln!("skipped: that came with Linux 6.11");
+                return;
+            }
+            asked => asked.unwrap(),
+        };
+        let read = parse(7, BufReader::new(maps()), |_| true).unwrap();
+        let of = |file: &MappedFile| (map_file(7, &file.range), file.path.clone(), file.is_deleted, file.inode);
+        assert!(!asked.is_empty());
+        assert_eq!(asked.iter().map(of).collect::<Vec<_>>(), read.iter().map(of).collect::<Vec<_>>());
+        assert_eq!(query(7, &maps(), |name| name == b"no such").unwrap(), []);
     }
 
     #[test]

@@ -95,6 +95,7 @@ mod tests {
         "clone" perf::probe_apart(0, c"/none");
         "PERF_EVENT_IOC_SET_BPF" perf::set_bpf(null().as_fd(), null().as_fd());
         "PERF_EVENT_IOC_ENABLE" perf::enable(null().as_fd());
+        "PROCMAP_QUERY" process::code_mapping(null().as_fd(), 0, &mut [0; 8]);
         "fstatfs" map::map_file(std::path::Path::new("/dev/null"));
         "mmap" map::map_file(std::path::Path::new("/sys/kernel"));
         "mmap" map::PagedFile::open(std::path::Path::new("/dev/null"));

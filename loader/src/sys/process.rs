@@ -114,6 +114,70 @@ pub(crate) fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// `struct procmap_query` of include/uapi/linux/fs.h (Linux 6.11).
+#[derive(Debug, Default)]
+#[repr(C)]
+struct ProcmapQuery {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    vma_flags: u64,
+    vma_page_size: u64,
+    vma_offset: u64,
+    inode: u64,
+    dev_major: u32,
+    dev_minor: u32,
+    vma_name_size: u32,
+    build_id_size: u32,
+    vma_name_addr: u64,
+    build_id_addr: u64,
+}
+
+const _: () = assert!(size_of::<ProcmapQuery>() == 104);
+
+/// `_IOWR('f', 17, struct procmap_query)`.
+const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
+const VMA_EXECUTABLE: u64 = 1 << 2;
+const COVERING_OR_NEXT_VMA: u64 = 1 << 4;
+const FILE_BACKED_VMA: u64 = 1 << 5;
+
+/// A part of a file that a process runs: its addresses, its device and inode, and how many bytes its path has.
+#[derive(Debug)]
+pub(crate) struct CodeMapping {
+    pub start: u64,
+    pub end: u64,
+    pub inode: (u32, u32, u64),
+    pub path_size: usize,
+}
+
+/// The first mapping of a file's code at this address or above it, of the process whose /proc/PID/maps this is; its path is put here.
+pub(crate) fn code_mapping(maps: BorrowedFd<'_>, address: u64, path: &mut [u8]) -> io::Result<Option<CodeMapping>> {
+    let mut query = ProcmapQuery {
+        size: 104,
+        query_flags: VMA_EXECUTABLE | COVERING_OR_NEXT_VMA | FILE_BACKED_VMA,
+        query_addr: address,
+        vma_name_size: u32::try_from(path.len()).unwrap_or(u32::MAX),
+        vma_name_addr: path.as_mut_ptr().expose_provenance() as u64,
+        ..Default::default()
+    };
+    // SAFETY: the kernel reads and writes a structure of the size that is in it, and writes a path of at most the size that is in it to
+    // where this points; both are borrowed for the call.
+    let ask = || done(unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) });
+    match call("PROCMAP_QUERY", ask) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+        Ok(()) => Ok(Some(CodeMapping {
+            start: query.vma_start,
+            end: query.vma_end,
+            inode: (query.dev_major, query.dev_minor, query.inode),
+            // Without its NUL.
+            path_size: usize::try_from(query.vma_name_size).unwrap_or_default().saturating_sub(1),
+        })),
+    }
+}
+
 /// Descriptors to wait for together.
 #[derive(Debug)]
 pub(crate) struct Epoll(OwnedFd);
