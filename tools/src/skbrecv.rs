@@ -92,25 +92,26 @@ impl Args {
     /// Attaches by one probe; where the compiler left only a copy of the function, to that.
     fn attach(&self, target: &Target, probe: Probe) -> Result<Attached, Error> {
         let mut attached = Attached::prepare(self.own_maps(), Maps::new(), target, &self.options)?;
-        let by_name = |symbol: &str, attached: &mut Attached| {
-            let programs = self.programs_by(target, probe, symbol)?;
+        let by_name = |symbol: &str, is_there: bool, attached: &mut Attached| {
+            let programs = self.programs_by(target, probe, symbol, is_there)?;
             attached.attach(&programs, target)
         };
         // The kernel's list of functions is long: the usual name of a copy is tried before it is read.
-        let by_pmu = probe == Probe::Kprobe && target.version() >= INDIRECT && target.has(Feature::KprobePmu);
-        if by_pmu && lacks_function(FUNCTION) {
-            match by_name(USUAL_COPY, &mut attached) {
+        let is_asked = probe == Probe::Kprobe && target.version() >= INDIRECT && target.has(Feature::KprobePmu);
+        let is_there = is_asked && !lacks_function(FUNCTION);
+        if is_asked && !is_there {
+            match by_name(USUAL_COPY, false, &mut attached) {
                 Err(Error::Loader(LoaderError::NoSymbol { .. })) => {}
                 result => return result.map(|()| attached),
             }
         }
-        match by_name(FUNCTION, &mut attached) {
+        match by_name(FUNCTION, is_there, &mut attached) {
             Err(error @ Error::Loader(LoaderError::NoSymbol { .. } | LoaderError::Btf(_))) => {
                 let found = match &error {
                     Error::Loader(LoaderError::NoSymbol { variants, .. }) => copy_among(variants),
                     _ => copy(target)?,
                 };
-                by_name(&found.ok_or(error)?, &mut attached)?;
+                by_name(&found.ok_or(error)?, false, &mut attached)?;
             }
             result => result?,
         }
@@ -125,18 +126,18 @@ impl Tool for Args {
 
     fn programs(&self, target: &Target) -> Result<Vec<ProgSpec>, Error> {
         let Some(probe) = tool::likely(self.probe, target) else { return Ok(Vec::new()) };
-        match self.programs_by(target, probe, FUNCTION) {
+        match self.programs_by(target, probe, FUNCTION, false) {
             // The types are there, and the function is not among them.
             Err(error @ Error::Loader(LoaderError::Btf(_))) if probe == Probe::Kprobe => {
-                match copy(target)?.map(|copy| self.programs_by(target, probe, &copy)) {
+                match copy(target)?.map(|copy| self.programs_by(target, probe, &copy, false)) {
                     Some(Ok(programs)) => Ok(programs),
-                    _ if self.probe.is_none() => self.programs_by(target, Probe::Tracepoint, FUNCTION),
+                    _ if self.probe.is_none() => self.programs_by(target, Probe::Tracepoint, FUNCTION, false),
                     _ => Err(error),
                 }
             }
             // There are no types, and of the tracepoint's packets the rest is found by trying.
             Err(Error::Loader(LoaderError::NoBtf(_))) if self.probe.is_none() && target.is_running() => {
-                self.programs_by(target, Probe::Tracepoint, FUNCTION)
+                self.programs_by(target, Probe::Tracepoint, FUNCTION, false)
             }
             programs => programs,
         }

@@ -16,12 +16,13 @@ pub(super) const USUAL_COPY: &str = "__netif_receive_skb_core.constprop.0";
 pub(super) const INDIRECT: Version = Version::new(5, 8);
 
 /// Whether the first argument of the function of this name is a pointer to a pointer. Types leave out what has lost its name, and those
-/// of old kernels leave out all functions: of a copy the version tells, where it is new enough to tell; else it is tried.
-pub(super) fn is_indirect(target: &Target, symbol: &str) -> Result<bool, Error> {
+/// of old kernels leave out all functions: of a copy the version tells, where it is new enough to tell; else it is tried, where there is such
+/// a function. That is asked here, unless it is known.
+pub(super) fn is_indirect(target: &Target, symbol: &str, is_there: bool) -> Result<bool, Error> {
     let proto = match target.func_proto(FUNCTION) {
         Err(_) if symbol.starts_with(COPY) && target.version() >= INDIRECT => return Ok(true),
         // Where there is no such function its copy is next.
-        Err(error @ LoaderError::Btf(_)) if target.is_running() && !lacks_function(symbol) => {
+        Err(error @ LoaderError::Btf(_)) if target.is_running() && (is_there || !lacks_function(symbol)) => {
             return target.takes_packets_indirectly(symbol).map_err(|_| error.into());
         }
         found => found?,

@@ -13,11 +13,17 @@ impl Args {
     ///
     /// # Errors
     /// What the target cannot tell of the function or of the tracepoint.
-    pub(super) fn programs_by(&self, target: &Target, probe: Probe, symbol: &str) -> Result<Vec<ProgSpec>, Error> {
+    pub(super) fn programs_by(
+        &self,
+        target: &Target,
+        probe: Probe,
+        symbol: &str,
+        is_there: bool,
+    ) -> Result<Vec<ProgSpec>, Error> {
         let (attach, mut packet) = match probe {
             Probe::Kprobe => {
                 let mut packet = bpf! { r7 = *(u64 *)(r6 + ctx.arg1); };
-                if is_indirect(target, symbol)? {
+                if is_indirect(target, symbol, is_there)? {
                     packet.splice(bpf! {
                         r3 = r7;                        // struct sk_buff **pskb
                         {read::kernel(target, SCRATCH, 8)};
