@@ -1,14 +1,16 @@
 //! `bpfkit gethostlatency`, end to end: a program with a C library of its own looks up hosts.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::UdpSocket;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bpfkit_loader::Feature;
+use bpfkit_loader::{Elf, Feature};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::guest::case::{Case, Ctx, Failure};
@@ -33,6 +35,7 @@ pub const CASES: &[Case] = &[
     Case { name: "gethostlatency::pid_by_tracefs", run: |ctx| pid(ctx, &TRACEFS) },
     Case { name: "gethostlatency::a_static_program_is_probed_itself", run: statically_linked },
     Case { name: "gethostlatency::libc", run: libc },
+    Case { name: "gethostlatency::a_function_that_cannot_be_probed_keeps_no_other_from_it", run: trapped },
     Case { name: "gethostlatency::uid", run: uid },
     Case { name: "gethostlatency::failed_only", run: failed },
     Case { name: "gethostlatency::a_slow_look_up_and_its_page_that_went_away", run: slow },
@@ -216,6 +219,31 @@ fn libc(ctx: &mut Ctx) -> CaseResult {
     let rows = tool.rows()?;
     ensure_eq!(of(&rows, rooms), ["4 10.0.0.2 10.0.0.2"]);
     ensure_eq!(of(&rows, own), [""; 0]);
+    Ok(())
+}
+
+/// Where a function begins with a breakpoint, and a process has it mapped, the kernel takes no uprobe, and so no link for all
+/// functions. The others are probed one by one.
+fn trapped(ctx: &mut Ctx) -> CaseResult {
+    const FUNCTION: &str = "gethostbyaddr_r";
+    let room = Room::new(ctx, "trapped", HOSTS, "files")?;
+    let functions = Elf::open(room.libc())?.functions(&[FUNCTION])?;
+    ensure!(!functions.is_empty(), "{} has no {FUNCTION}", room.libc().display());
+    let file = File::options().write(true).open(room.libc())?;
+    for function in &functions {
+        // `int3`
+        file.write_all_at(&[0xcc], function.offset)?;
+    }
+    drop(file);
+    let program = room.start(false, &["numeric", "10.0.0.2", "gethostbyname", "many"])?;
+    let mut tool = start(ctx, &["-l", &room.libc().display().to_string()])?;
+    ensure!(tool.said.contains(&format!("cannot probe {FUNCTION} of ")), "{}", tool.said);
+    ensure!(tool.said.contains("by perf PMU uprobe"), "{}", tool.said);
+    if ctx.target()?.has(Feature::UprobeMulti) {
+        ensure!(tool.said.contains("cannot probe all functions of "), "{}", tool.said);
+    }
+    let pid = program.go()?;
+    ensure_eq!(of(&tool.rows()?, pid), ["4 10.0.0.2 10.0.0.2", "4 10.1.2.3 many"]);
     Ok(())
 }
 
