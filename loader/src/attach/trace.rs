@@ -13,7 +13,8 @@ use crate::sys::{bpf, perf};
 use crate::target::Target;
 use crate::{Error, cpus, lsm};
 
-/// At a tracepoint, by its number in tracefs.
+/// At a tracepoint, by its number in tracefs. One event serves all CPUs, but for kernels that ask for one on each: on those the CPUs
+/// count that are online now.
 pub(super) fn tracepoint(prog: Prog, target: &Target, category: &str, name: &str) -> Result<Link, Error> {
     let what = format!("cannot attach to the tracepoint {category}:{name}");
     let id = target.tracefs()?.id(category, name)?;
@@ -32,6 +33,8 @@ pub(super) fn tracepoint(prog: Prog, target: &Target, category: &str, name: &str
 /// Whether the programs at a tracepoint may run only on CPUs that have an event there, as those at the entries of system calls that
 /// take pointers do: since Linux 6.19 the kernel reads what these point to first, and after that 7.1.13 looks for events
 /// (`perf_syscall_enter` of kernel/trace/trace_syscalls.c). An event on each CPU has it go on, and costs nothing else.
+///
+/// A CPU that is offline can have none: what is called on one that comes online later is not seen there, by those kernels.
 fn is_for_cpus_with_events(version: Version, category: &str, name: &str) -> bool {
     version >= Version::new(6, 19) && category == "syscalls" && name.starts_with("sys_enter_")
 }
