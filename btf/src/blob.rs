@@ -297,16 +297,15 @@ impl Btf {
                 && self.string_is(name_off, name.as_bytes())
         };
         let among = |index: &Index| {
-            let matches = |index_of: &u32| {
-                let (at, _) = index.place(usize::try_from(*index_of).ok()?)?;
-                let head = Reader { bytes: self.0.source.bytes(at..at + 8)?, big_endian: self.is_big_endian() };
-                is_it(head.u32(0)?, head.u32(4)?).then_some(*index_of)
-            };
             if kinds.iter().all(|&kind| is_aggregate(kind)) {
-                index.aggregates.iter().find_map(matches)
-            } else {
-                (0..u32::try_from(index.offsets.len()).unwrap_or(u32::MAX)).find_map(|index| matches(&index))
+                return index.aggregates.iter().find(|known| is_it(known.name, known.info)).map(|known| known.index);
             }
+            let matches = |&number: &u32| {
+                let (at, _) = index.place(usize::try_from(number).ok()?)?;
+                let head = Reader { bytes: self.0.source.bytes(at..at + 8)?, big_endian: self.is_big_endian() };
+                Some(is_it(head.u32(0)?, head.u32(4)?))
+            };
+            (0..u32::try_from(index.offsets.len()).unwrap_or(u32::MAX)).find(|number| matches(number) == Some(true))
         };
         let found = match self.0.whole.get() {
             Some(whole) => among(whole),

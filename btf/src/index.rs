@@ -22,10 +22,18 @@ pub(crate) struct Section {
 pub(crate) struct Index {
     /// Where each begins, in bytes from the start of the blob.
     pub offsets: Vec<u32>,
-    /// Which of them are structures and unions, so that those are found without a look at the others.
-    pub aggregates: Vec<u32>,
+    /// Which of them are structures and unions, so that those are found without a look at the types themselves.
+    pub aggregates: Vec<Aggregate>,
     /// Where the first begins that was not looked at.
     pub next: usize,
+}
+
+/// A structure or union: its place among all types, and its first two words, which are its name and what it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Aggregate {
+    pub index: u32,
+    pub name: u32,
+    pub info: u32,
 }
 
 /// What most look-ups are for; one type in ten is one.
@@ -95,7 +103,8 @@ impl Index {
                 return Err(truncated("a type's members", at));
             }
             if is_aggregate(kind) {
-                self.aggregates.push(u32::try_from(self.offsets.len()).unwrap_or(u32::MAX));
+                let index = u32::try_from(self.offsets.len()).unwrap_or(u32::MAX);
+                self.aggregates.push(Aggregate { index, name: section.u32(name), info });
             }
             self.offsets.push(u32::try_from(at).map_err(|_| truncated("a type", at))?);
             self.next = next;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bpfkit_btf::Source;
@@ -45,8 +45,12 @@ pub(crate) struct PagedFile {
     file: File,
     memory: MmapRaw,
     size: usize,
+    /// The size of a page is two to the power of this: bytes are asked for so often that it must not be asked for each time.
+    shift: u32,
     /// Which pages were read.
-    read: Mutex<Vec<bool>>,
+    read: Vec<AtomicBool>,
+    /// Held while one is read.
+    reading: Mutex<()>,
 }
 
 impl PagedFile {
@@ -56,8 +60,26 @@ impl PagedFile {
         let memory = call("mmap", || MmapOptions::new().len(size.max(1)).map_anon())?;
         // A huge page would take as much memory as half of the file. A kernel that has none refuses the advice.
         let _ = memory.advise(Advice::NoHugePage);
-        let read = Mutex::new(vec![false; size.div_ceil(page_size())]);
-        Ok(Self { file, memory: memory.into(), size, read })
+        let page = page_size();
+        let read = std::iter::repeat_with(AtomicBool::default).take(size.div_ceil(page)).collect();
+        let shift = page.trailing_zeros();
+        Ok(Self { file, memory: memory.into(), size, shift, read, reading: Mutex::default() })
+    }
+
+    /// Reads a page, unless somebody else has.
+    fn fill(&self, number: usize) -> Option<()> {
+        let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.read[number].load(Ordering::Relaxed) {
+            return Some(());
+        }
+        let at = number << self.shift;
+        let length = (1 << self.shift).min(self.size - at);
+        // SAFETY: the page, or as much of it as the file has, is within the mapping, which lives as long as `self`. Nobody else has
+        // it: it is handed out only after it is marked as read, and until then the lock is held.
+        let room = unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(at), length) };
+        self.file.read_exact_at(room, u64::try_from(at).ok()?).ok()?;
+        self.read[number].store(true, Ordering::Release);
+        Some(())
     }
 }
 
@@ -68,22 +90,17 @@ impl Source for PagedFile {
 
     fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
         let length = range.end.checked_sub(range.start).filter(|_| range.end <= self.size)?;
-        let page = page_size();
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let pages = if length == 0 { 0..0 } else { range.start / page..range.end.div_ceil(page) };
-        for number in pages {
-            if !read[number] {
-                let at = number * page;
-                // SAFETY: the page, or as much of it as the file has, is within the mapping, which lives as long as `self`. Nobody
-                // else has it: it is handed out only after it is marked as read, and the lock is held until then.
-                let room = unsafe {
-                    std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(at), page.min(self.size - at))
-                };
-                self.file.read_exact_at(room, u64::try_from(at).ok()?).ok()?;
-                read[number] = true;
+        if length != 0 {
+            let last = (range.end - 1) >> self.shift;
+            let mut number = range.start >> self.shift;
+            while number <= last {
+                // The Acquire pairs with the Release of who has read it.
+                if !self.read[number].load(Ordering::Acquire) {
+                    self.fill(number)?;
+                }
+                number += 1;
             }
         }
-        drop(read);
         // SAFETY: the range is within the mapping, and its pages were read, so that nobody writes to them any more.
         Some(unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(range.start), length) })
     }
@@ -197,7 +214,7 @@ mod tests {
         std::fs::write(place.path(), &bytes).unwrap();
         let file = PagedFile::open(place.path()).unwrap();
         assert_eq!(file.size(), bytes.len());
-        let read = || file.read.lock().unwrap().iter().filter(|&&is_read| is_read).count();
+        let read = || file.read.iter().filter(|is_read| is_read.load(Ordering::Relaxed)).count();
         let first = file.bytes(page * 4..bytes.len()).unwrap();
         for (range, pages) in
             [(3..3, 1), (5..7, 2), (0..page, 2), (page - 1..page + 1, 3), (1..page * 2, 3), (0..bytes.len(), 5)]
