@@ -28,6 +28,8 @@ struct Blob {
     whole: OnceLock<Index>,
     /// Else the first ones.
     part: Mutex<Index>,
+    /// What was looked for and found: a program names the same structure for each of its members, and the same function again.
+    found: Mutex<Vec<Found>>,
     /// Why it ends before its last type, where that was seen late.
     broken: OnceLock<Error>,
     strings: (usize, usize),
@@ -42,6 +44,18 @@ impl std::fmt::Debug for Btf {
             .finish_non_exhaustive()
     }
 }
+
+/// A type that was found by its name.
+struct Found {
+    name: Box<str>,
+    /// Among these kinds, a bit for each.
+    wanted: u128,
+    /// Its place among all types.
+    index: u32,
+}
+
+/// How many of them are kept: no tool asks for so many names, and what does ask for more asks for each once.
+const FOUND: usize = 64;
 
 /// Numbers in a blob's byte order.
 #[derive(Clone, Copy)]
@@ -139,7 +153,17 @@ impl Btf {
         let section = Section { big_endian, range, first_id, known };
         let part = Mutex::new(Index::before(&section));
         let (whole, broken) = (OnceLock::new(), OnceLock::new());
-        Ok(Self(Arc::new(Blob { source, base, section, whole, part, broken, strings, first_string })))
+        Ok(Self(Arc::new(Blob {
+            source,
+            base,
+            section,
+            whole,
+            part,
+            found: Mutex::default(),
+            broken,
+            strings,
+            first_string,
+        })))
     }
 
     /// It, once all its types were looked at.
@@ -291,6 +315,11 @@ impl Btf {
             return None;
         }
         let wanted = kinds.iter().fold(0, |wanted: u128, kind| wanted | 1_u128.checked_shl(kind.0.into()).unwrap_or(0));
+        let known = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.iter().find(|known| known.wanted == wanted && *known.name == *name) {
+            return self.ty(TypeId(self.0.section.first_id + known.index)).ok();
+        }
+        drop(known);
         // This runs for thousands of types, and most differ in their kinds.
         let is_it = |name_off: u32, info: u32| {
             wanted.checked_shr(Kind::of(info).0.into()).is_some_and(|bits| bits & 1 != 0)
@@ -318,7 +347,14 @@ impl Btf {
             }
         };
         match found {
-            Some(index) => self.ty(TypeId(self.0.section.first_id + index)).ok(),
+            Some(index) => {
+                let mut known = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.len() < FOUND {
+                    known.push(Found { name: name.into(), wanted, index });
+                }
+                drop(known);
+                self.ty(TypeId(self.0.section.first_id + index)).ok()
+            }
             None => self.0.base.as_ref().and_then(|base| base.find(name, kinds)),
         }
     }
