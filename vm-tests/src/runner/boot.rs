@@ -18,6 +18,7 @@ use super::machine::{Accel, Machine, QEMU};
 use super::progress::{End, Progress};
 use super::results::{KernelResult, Status};
 use super::tail::Tail;
+use super::unpacked;
 
 /// What every VM of a run has in common.
 pub struct Plan {
@@ -51,6 +52,8 @@ const POWER_OFF: Duration = Duration::from_secs(3);
 const ROOM: usize = 1 << 20;
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_millis(50);
+/// The word by which a boot says that addresses are always the same.
+const FIXED: &str = "norandmaps";
 /// What the console says of a kernel that gave up.
 const PANIC: &str = "Kernel panic";
 /// What it says before that, of what went wrong.
@@ -59,23 +62,9 @@ const OOPS: [&str; 3] = ["BUG: ", "Oops: ", "Trigger a crash"];
 const CONSOLE_LINES: usize = 20;
 
 impl Plan {
-    /// Boots `image`, and tells how its cases ended.
-    ///
-    /// A guest that panics under the translator is booted once more: the processor that it plays is not perfect. A panic of
-    /// our making comes again, and the first one is noted in any case.
-    ///
-    /// # Errors
-    /// The machinery is missing: no QEMU, or files that cannot be written.
-    pub fn boot(&self, image: &BootImage) -> Result<KernelResult, String> {
-        let mut all: Option<KernelResult> = None;
-        for boot in cases::boots().filter(|&boot| !self.cases(boot).is_empty()) {
-            let result = self.boot_as(image, boot)?;
-            match &mut all {
-                Some(all) => all.add(boot.name, result),
-                None => all = Some(result),
-            }
-        }
-        all.ok_or_else(|| "no case was selected".to_owned())
+    /// The ways in which a kernel is booted for what is to run, each with the number of its cases, which tells how long it takes.
+    pub fn boots(&self) -> Vec<(Boot, usize)> {
+        cases::boots().map(|boot| (boot, self.cases(boot).len())).filter(|&(_, cases)| cases != 0).collect()
     }
 
     /// What a guest runs that is booted in this way.
@@ -87,7 +76,14 @@ impl Plan {
         }
     }
 
-    fn boot_as(&self, image: &BootImage, boot: Boot) -> Result<KernelResult, String> {
+    /// Boots `image` in one way, and tells how its cases ended.
+    ///
+    /// A guest that panics under the translator is booted once more: the processor that it plays is not perfect. A panic of
+    /// our making comes again, and the first one is noted in any case.
+    ///
+    /// # Errors
+    /// The machinery is missing: no QEMU, or files that cannot be written.
+    pub fn boot(&self, image: &BootImage, boot: Boot) -> Result<KernelResult, String> {
         if self.kvm.load(Ordering::Relaxed) {
             let result = self.attempt(image, boot, Accel::Kvm)?;
             if result.booted() {
@@ -113,7 +109,7 @@ impl Plan {
         let name = [image.name.as_str(), boot.name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
         let log = |suffix: &str| logs.join(format!("{}.{suffix}", name.join("-")));
         let machine = Machine {
-            kernel: image.kernel.clone(),
+            kernel: self.kernel(image, boot, accel),
             initrd: initramfs::keep(&self.work, &self.initramfs, image.btf.as_deref())?,
             console: log("log"),
             events: log("jsonl"),
@@ -143,6 +139,7 @@ impl Plan {
             begin,
             answered: None,
             heard: begin,
+            cpu: Duration::ZERO,
         };
         let patience = if accel == Accel::Kvm { KVM_PATIENCE.min(self.timeout) } else { self.timeout };
         let end = guest.follow(patience, self.timeout, self.silence);
@@ -160,11 +157,20 @@ impl Plan {
             started,
             boot_seconds: guest.answered.unwrap_or_default().as_secs_f64(),
             seconds: begin.elapsed().as_secs_f64(),
+            cpu_seconds: guest.cpu.as_secs_f64(),
             notes: finished.notes,
             output: finished.output,
             console: if broken { last_lines(console) } else { Vec::new() },
             cases: finished.cases,
         })
+    }
+
+    /// What is booted. An emulated processor takes as long to unpack a kernel as for a third of the rest of its boot, so that this is
+    /// done for it, and once for all boots; but where addresses are to be random, which the kernel's own decompressor sees to.
+    fn kernel(&self, image: &BootImage, boot: Boot, accel: Accel) -> PathBuf {
+        let as_it_came = self.program.is_some() || accel == Accel::Kvm || !boot.words.contains(&FIXED);
+        let unpacked = if as_it_came { None } else { unpacked::vmlinux(&self.work, &image.kernel) };
+        unpacked.unwrap_or_else(|| image.kernel.clone())
     }
 
     /// What the guest reads from /proc/cmdline. The user's words come last, so that they win.
@@ -213,6 +219,8 @@ struct Guest {
     answered: Option<Duration>,
     /// When the last event came.
     heard: Instant,
+    /// The processors' time that the emulator has had.
+    cpu: Duration,
 }
 
 impl Guest {
@@ -220,6 +228,7 @@ impl Guest {
     fn follow(&mut self, patience: Duration, limit: Duration, silence: Duration) -> Option<End> {
         let mut done = None;
         loop {
+            self.cpu = cpu_time(self.qemu.0.id()).unwrap_or(self.cpu);
             // Asked before the files are read, so that what was written before the end is read after it.
             let ended = self.qemu.0.try_wait().map_or(true, |status| status.is_some());
             self.read();
@@ -256,6 +265,15 @@ impl Guest {
             self.answered = Some(self.begin.elapsed());
         }
     }
+}
+
+/// The processors' time that a process and its threads have had, as `proc_pid_stat(5)` gives it: in its own code and in the kernel.
+fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name may have anything in it; what follows is numbers, of which the 14th and 15th of all are looked for.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: u64 = rest.split_whitespace().skip(11).take(2).map_while(|word| word.parse::<u64>().ok()).sum();
+    Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// Shows what a program wrote, with the kernel in front, because several may write at a time.
@@ -316,6 +334,17 @@ fn last_words(console: &[String], qemu_log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_was_spent_is_counted() {
+        let begin = Instant::now();
+        let me = std::process::id();
+        let before = cpu_time(me).expect("a time");
+        while cpu_time(me).expect("a time") < before + Duration::from_millis(30) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it does not grow");
+        }
+        assert_eq!(cpu_time(u32::MAX), None);
+    }
 
     #[test]
     fn a_line_is_shown_without_escape_sequences() {

@@ -109,9 +109,10 @@ pub fn keep(work: &Path, base: &[u8], btf: Option<&Path>) -> Result<PathBuf, Str
     Ok(path)
 }
 
-/// Removes the archives that no run has used for a while.
+/// Removes the archives, and the kernels that were unpacked, that no run has used for a while.
 pub fn remove_old(work: &Path) {
-    for entry in fs::read_dir(work.join("initramfs")).into_iter().flatten().flatten() {
+    let directories = ["initramfs", "unpacked"].map(|name| fs::read_dir(work.join(name)));
+    for entry in directories.into_iter().flatten().flatten().flatten() {
         let used = entry.metadata().and_then(|meta| meta.modified());
         if used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > KEPT)) {
             let _ = fs::remove_file(entry.path());

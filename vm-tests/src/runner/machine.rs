@@ -81,14 +81,14 @@ impl Machine {
 
     /// The kernel's command line: a panic reboots, which `-no-reboot` makes QEMU's end. Debian's 5.10 has programs at the hooks
     /// of security modules and leaves them out of its list, so that they would never run. The rest saves emulated instructions:
-    /// no trial of every cipher while booting, no zeros in memory that its owner writes anyway, no string instructions for whole
+    /// no trial of every cipher while booting and no measuring of how unsteady the processor is (jitterentropy), no zeros in memory that its owner writes anyway, no string instructions for whole
     /// pages (112, REP_GOOD), no watchdog, and grace periods that are asked of the processors rather than waited for. And
     /// a timer that ticks late, because the host is busy, is no broken one, nor is the clock that the processor has: without
     /// it, each look at the time would go through an emulated device.
     fn command_line(&self) -> String {
         let mut words = vec!["console=ttyS0", "panic=-1", "quiet", "lsm=lockdown,capability,bpf"];
         words.extend(["cryptomgr.notests", "init_on_alloc=0", "no_timer_check", "tsc=reliable"]);
-        words.extend(["clearcpuid=112", "rcupdate.rcu_expedited=1", "nowatchdog"]);
+        words.extend(["clearcpuid=112", "rcupdate.rcu_expedited=1", "nowatchdog", "initcall_blacklist=jent_mod_init"]);
         words.extend(self.append.iter().map(String::as_str));
         words.join(" ")
     }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -18,12 +18,13 @@ use super::boot::Plan;
 use super::build;
 use super::bundle::Bundle;
 use super::cli::{AccelChoice, Cli};
-use super::image::{BootImage, Store};
+use super::image::Store;
 use super::initramfs;
 use super::machine::{self, Accel};
 use super::readme;
 use super::report;
 use super::results::{BROKEN, FAILED, KernelResult, Results, USAGE};
+use super::schedule::Schedule;
 use super::sources::{self, Mirror};
 
 /// Why the run ended before it had results.
@@ -80,16 +81,25 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
     machine::check().map_err(broken)?;
     initramfs::remove_old(&work);
 
-    let mut kernels = thread::scope(|scope| {
+    let begin = Instant::now();
+    let schedule = Schedule::default();
+    let unavailable = Mutex::new(Vec::new());
+    let (mut kernels, built) = thread::scope(|scope| {
         let (images, queue) = channel();
         // The fetcher goes on while the binaries are built, and while the first kernels run.
         scope.spawn(|| {
             for image in &cli.outside {
-                let _ = images.send(Ok(image.clone()));
+                let _ = images.send(image.clone());
             }
             for line in &lines {
-                let image = store.image(line).map_err(|reason| KernelResult::unavailable(line.name, reason));
-                let _ = images.send(image);
+                match store.image(line) {
+                    Ok(image) => drop(images.send(image)),
+                    Err(reason) => {
+                        let result = KernelResult::unavailable(line.name, reason);
+                        println!("{}", report::line(&result));
+                        unavailable.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                    }
+                }
             }
             drop(images);
         });
@@ -104,6 +114,7 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             }
         };
         let initramfs = initramfs.map_err(broken)?;
+        let built = begin.elapsed();
         let timeout = Duration::from_secs(cli.timeout);
         let plan = Plan {
             initramfs,
@@ -118,11 +129,23 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             append: cli.append.clone(),
             kvm: AtomicBool::new(cli.accel == AccelChoice::Auto && Accel::kvm_is_worth_a_try()),
         };
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        // A guest waits half of its time, for timers, grace periods, and rows that are shown only after a while.
-        let jobs = cli.jobs.map_or(cores * 2, usize::from);
-        boot_all(&plan, queue, jobs).map_err(broken)
+        let (plan, schedule) = (&plan, &schedule);
+        let boots = plan.boots();
+        // What can be had is scheduled as it comes, and what is here already comes at once.
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                queue.into_iter().for_each(|image| schedule.add(image, &boots));
+                schedule.close();
+            });
+            let processors = thread::available_parallelism().map_or(1, usize::from);
+            let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            let jobs = cli.jobs.map_or_else(|| guests(processors, &meminfo), usize::from);
+            boot_all(plan, schedule, jobs).map_err(broken)
+        })
+        .map(|kernels| (kernels, built))
     })?;
+    let took = begin.elapsed() - built;
+    kernels.extend(unavailable.into_inner().unwrap_or_else(PoisonError::into_inner));
 
     kernels.sort_by_key(|kernel| order.get(&kernel.name));
     let results = Results::new(kernels);
@@ -134,33 +157,23 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
     let stale =
         if cli.check_readme { readme::check(&build::workspace(), &results).map_err(broken)? } else { Vec::new() };
     stale.iter().for_each(|line| eprintln!("README.md: {line}"));
+    println!("{}", report::time(&results, built, took));
     println!("{}", results.totals);
     let code = results.exit_code(cli.min_kernels);
     Ok(if code == 0 && !stale.is_empty() { FAILED } else { code })
 }
 
-/// Boots what comes out of the queue, `jobs` at a time.
-fn boot_all(
-    plan: &Plan,
-    queue: Receiver<Result<BootImage, KernelResult>>,
-    jobs: usize,
-) -> Result<Vec<KernelResult>, String> {
-    let queue = Mutex::new(queue);
-    // What is missing for one kernel, such as room on the disk, is missing for the next.
-    let stop = AtomicBool::new(false);
-    let next = || {
-        let image = queue.lock().ok().and_then(|queue| queue.recv().ok());
-        image.filter(|_| !stop.load(Ordering::Relaxed))
-    };
+/// Boots what is scheduled, `jobs` at a time.
+fn boot_all(plan: &Plan, schedule: &Schedule, jobs: usize) -> Result<Vec<KernelResult>, String> {
     let worker = || {
         let mut results = Vec::new();
-        while let Some(image) = next() {
-            let result = match image {
-                Ok(image) => plan.boot(&image).inspect_err(|_| stop.store(true, Ordering::Relaxed))?,
-                Err(unavailable) => unavailable,
-            };
-            println!("{}", report::line(&result));
-            results.push(result);
+        while let Some(job) = schedule.next() {
+            // What is missing for one kernel, such as room on the disk, is missing for the next.
+            let result = plan.boot(&job.image, job.boot).inspect_err(|_| schedule.stop())?;
+            if let Some(result) = schedule.finish(&job, result) {
+                println!("{}", report::line(&result));
+                results.push(result);
+            }
         }
         Ok(results)
     };
@@ -172,6 +185,20 @@ fn boot_all(
         }
         Ok(all)
     })
+}
+
+/// Guests at a time for each processor: they wait for half of their time, for timers, grace periods, and rows that are shown only
+/// after a while, and one has but a thread.
+const GUESTS: usize = 3;
+/// What a guest takes of memory, with what the translator makes of its programs, in KiB.
+const GUEST_MEMORY: usize = 1 << 20;
+
+/// How many guests run at a time on a machine of so many processors that has /proc/meminfo like this.
+fn guests(processors: usize, meminfo: &str) -> usize {
+    let free =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let room = free.map_or(usize::MAX, |free: usize| free / GUEST_MEMORY);
+    (processors * GUESTS).min(room).max(1)
 }
 
 /// Each name's place in the results. Logs are named after the kernels, so two may not share a name.
@@ -267,6 +294,14 @@ mod tests {
             |name: &str| json["kernels"].as_array().expect("kernels").iter().find(|kernel| kernel["name"] == name);
         assert_eq!(find("6.12").expect("6.12")["package"], "linux-image-6.12.1 (trixie)");
         assert_eq!(find("4.18").expect("4.18")["suites"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn guests_are_as_many_as_processors_keep_busy_and_memory_has_room_for() {
+        assert_eq!(guests(2, "MemTotal: 99 kB\nMemAvailable:   24105000 kB\n"), 6);
+        assert_eq!(guests(2, "MemAvailable:   4194304 kB\n"), 4);
+        assert_eq!(guests(64, "MemAvailable:   4000 kB\n"), 1);
+        assert_eq!(guests(1, "no such line"), 3);
     }
 
     #[test]

@@ -17,9 +17,11 @@ mod progress;
 mod readme;
 mod report;
 mod results;
+mod schedule;
 mod sources;
 mod tail;
 mod tree;
+mod unpacked;
 
 use std::process::ExitCode;
 

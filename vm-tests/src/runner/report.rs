@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::protocol::Outcome;
 
@@ -36,15 +37,23 @@ pub fn line(kernel: &KernelResult) -> String {
     let release = kernel.release.as_deref().unwrap_or("-");
     match &kernel.status {
         Status::Ran => format!(
-            "{:<8} {release:<30} {} ({:.1} s, up after {:.1} s)",
+            "{:<8} {release:<30} {} ({:.1} s, up after {:.1} s, {:.1} s of CPU)",
             kernel.name,
             kernel.totals(),
             kernel.seconds,
-            kernel.boot_seconds
+            kernel.boot_seconds,
+            kernel.cpu_seconds
         ),
         Status::Broken(reason) => format!("{:<8} {release:<30} broken: {reason}", kernel.name),
         Status::Unavailable(reason) => format!("{:<8} {release:<30} unavailable: {reason}", kernel.name),
     }
+}
+
+/// How long it all took, and how much of the processors' time the guests had.
+pub fn time(results: &Results, building: Duration, guests: Duration) -> String {
+    let cpu: f64 = results.kernels.iter().map(|kernel| kernel.cpu_seconds).sum();
+    let (building, guests) = (building.as_secs(), guests.as_secs());
+    format!("{building} s for the programs, {} min {} s for the guests ({cpu:.0} s of CPU)", guests / 60, guests % 60)
 }
 
 /// The table of areas and kernels, or of cases and kernels when `all` is to be seen, then every skip and failure with its reason and the kernels it has in common.
@@ -165,5 +174,7 @@ mod tests {
         assert!(terminal(&Results::new(vec![hung]), false).contains("fail: 2 cases were not run on 5.4: hang\n"));
         assert!(line(&results.kernels[2]).contains("unavailable: gone"));
         assert!(line(&results.kernels[0]).contains("1 passed, 1 failed, 1 skipped"));
+        let time = time(&results, Duration::from_millis(7_400), Duration::from_secs(601));
+        assert_eq!(time, "7 s for the programs, 10 min 1 s for the guests (3 s of CPU)");
     }
 }

@@ -46,6 +46,8 @@ pub struct KernelResult {
     pub boot_seconds: f64,
     /// Seconds in all.
     pub seconds: f64,
+    /// Seconds that processors were busy with its guests.
+    pub cpu_seconds: f64,
     /// What the guest could not set up.
     pub notes: Vec<String>,
     /// What the program of `--run` wrote, up to 1 MiB.
@@ -68,6 +70,7 @@ impl KernelResult {
             started: String::new(),
             boot_seconds: 0.0,
             seconds: 0.0,
+            cpu_seconds: 0.0,
             notes: Vec::new(),
             output: String::new(),
             console: Vec::new(),
@@ -78,6 +81,7 @@ impl KernelResult {
     /// Takes in the result of another boot of the same kernel.
     pub fn add(&mut self, boot: &str, other: KernelResult) {
         self.seconds += other.seconds;
+        self.cpu_seconds += other.cpu_seconds;
         self.cases.extend(other.cases);
         self.notes.extend(other.notes.into_iter().map(|note| format!("{boot}: {note}")));
         if self.status == Status::Ran && other.status != Status::Ran {
@@ -195,6 +199,7 @@ pub(crate) mod tests {
             release: matches!(status, Status::Ran).then(|| format!("{name}.0")),
             status,
             cases: outcomes.iter().enumerate().map(case).collect(),
+            cpu_seconds: 1.5,
             ..KernelResult::unavailable(name, String::new())
         }
     }

@@ -70,7 +70,7 @@ const BOOTS: &[(Boot, &[Case])] =
     &[(settings::ONE_CPU, settings::ON_ONE_CPU), (settings::FOUR_CPUS, settings::ON_FOUR_CPUS)];
 
 /// The usual way. Programs are always at the same addresses, because an emulator translates their code once for each address: a
-/// kernel's cases cost a third less so. The other boots leave addresses random, and have a case that needs them so.
+/// kernel's cases cost a third less so. A boot with more processors leaves addresses random, and has a case that needs them so.
 const USUAL: Boot = Boot { name: "", words: &["norandmaps"], smp: None };
 
 /// The ways in which a kernel is booted: first the usual one.

@@ -51,7 +51,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// One processor, and a kernel that guards itself as it does where it was booted securely.
-pub const ONE_CPU: Boot = Boot { name: "one-cpu", words: &["lockdown=integrity"], smp: Some(1) };
+pub const ONE_CPU: Boot = Boot { name: "one-cpu", words: &["norandmaps", "lockdown=integrity"], smp: Some(1) };
 pub const ON_ONE_CPU: &[Case] =
     &[Case { name: "settings::one_cpu_and_lockdown_for_integrity", run: |ctx| locked(ctx, 1, "integrity") }];
 
