@@ -417,6 +417,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_by_its_name_is_not_looked_for_again() {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let btf = Btf::trusted(Watched(blob(), seen.clone())).unwrap();
+        let took = |name: &str, kind| {
+            let before = seen.load(Ordering::Relaxed);
+            (btf.find(name, &[kind]).map(|ty| ty.id.0), seen.load(Ordering::Relaxed) - before)
+        };
+        let (first, again) = (took("s900", Kind::STRUCT), took("s900", Kind::STRUCT));
+        assert_eq!((first.0, again.0), (Some(1801), Some(1801)));
+        assert!(first.1 > 10_000 && again.1 < 100, "{first:?}, {again:?}");
+        // Not what has this name and is something else, nor what is not there.
+        assert_eq!((took("f900", Kind::STRUCT).0, took("f900", Kind::FWD).0), (None, Some(1800)));
+        assert_eq!(took("s900", Kind::FWD).0, None);
+        // More names than are kept.
+        for n in (1..=TYPES).chain(1..=TYPES).step_by(17) {
+            assert_eq!(took(&format!("s{n}"), Kind::STRUCT).0, Some(2 * n + 1));
+        }
+        assert!(btf.0.found.lock().unwrap().len() == FOUND);
+    }
+
+    #[test]
     fn what_is_wrong_with_them_is_seen_when_it_is_come_to() {
         let mut bytes = blob();
         // The kind of the last type.

@@ -231,11 +231,12 @@ fn locked(ctx: &Ctx, cpus: usize, mode: &str) -> CaseResult {
     for &cpu in &online {
         ping_on(usize::try_from(cpu)?, u16::try_from(cpu)?)?;
     }
-    let rows = tool.rows()?;
-    let found = rows.iter().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    sleep(Duration::from_millis(150));
+    let (_, out, err) = tool.stop(Signal::INT)?;
+    let found = out.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
     let found: Vec<_> = found.filter_map(|row| Some((row.get(1)?.parse().ok()?, row.last()?.parse().ok()?))).collect();
     let expected: Vec<(u32, u32)> = online.iter().map(|&cpu| (cpu, cpu)).collect();
-    ensure!(found == expected, "{found:?}, not {expected:?}");
+    ensure!(found == expected, "{found:?}, not {expected:?}: {err}");
     Ok(())
 }
 
