@@ -31,9 +31,15 @@ pub struct Schedule {
 struct State {
     pending: Vec<Job>,
     /// The results of kernels of which some boots are not over.
-    begun: Vec<(Arc<BootImage>, Vec<Option<(Boot, KernelResult)>>)>,
+    begun: Vec<Begun>,
     /// Whether nothing is added any more.
     is_closed: bool,
+}
+
+/// A kernel, with the results of its boots.
+struct Begun {
+    image: Arc<BootImage>,
+    results: Vec<Option<(Boot, KernelResult)>>,
 }
 
 impl Schedule {
@@ -45,7 +51,7 @@ impl Schedule {
     pub fn add(&self, image: BootImage, boots: &[(Boot, usize)]) {
         let image = Arc::new(image);
         let mut state = self.state();
-        state.begun.push((image.clone(), boots.iter().map(|_| None).collect()));
+        state.begun.push(Begun { image: image.clone(), results: boots.iter().map(|_| None).collect() });
         let jobs =
             boots.iter().enumerate().map(|(place, &(boot, cost))| Job { image: image.clone(), boot, cost, place });
         state.pending.extend(jobs);
@@ -84,12 +90,13 @@ impl Schedule {
     /// Takes in how a job ended, and gives the kernel's result when that was the last of its boots.
     pub fn finish(&self, job: &Job, result: KernelResult) -> Option<KernelResult> {
         let mut state = self.state();
-        let number = state.begun.iter().position(|(image, _)| Arc::ptr_eq(image, &job.image))?;
-        *state.begun[number].1.get_mut(job.place)? = Some((job.boot, result));
-        if state.begun[number].1.iter().any(Option::is_none) {
+        let number = state.begun.iter().position(|begun| Arc::ptr_eq(&begun.image, &job.image))?;
+        let results = &mut state.begun[number].results;
+        *results.get_mut(job.place)? = Some((job.boot, result));
+        if results.iter().any(Option::is_none) {
             return None;
         }
-        let (_, results) = state.begun.remove(number);
+        let Begun { results, .. } = state.begun.remove(number);
         drop(state);
         let mut results = results.into_iter().flatten();
         let (_, mut all) = results.next()?;

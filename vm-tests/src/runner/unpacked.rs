@@ -50,7 +50,7 @@ pub fn vmlinux(work: &Path, image: &Path) -> Option<PathBuf> {
 
 /// What is packed in a bzImage, by the header that Documentation/arch/x86/boot.rst describes.
 fn unpack(image: &[u8]) -> Option<Vec<u8>> {
-    let word = |at: usize| Some(usize::try_from(u32::from_le_bytes(*image.get(at..)?.first_chunk()?)).ok()?);
+    let word = |at: usize| usize::try_from(u32::from_le_bytes(*image.get(at..)?.first_chunk()?)).ok();
     if image.get(0x202..0x206)? != b"HdrS" {
         return None;
     }

@@ -9,9 +9,11 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
 use bpfkit_loader::{Feature, online_cpus};
+use rustix::process::Signal;
 
 use self::cpus::{LOOKED, offline, ping_on};
 use crate::guest::case::{Boot, Case, Ctx, Doing as _, Failure};
@@ -232,7 +234,8 @@ fn locked(ctx: &Ctx, cpus: usize, mode: &str) -> CaseResult {
         ping_on(usize::try_from(cpu)?, u16::try_from(cpu)?)?;
     }
     sleep(Duration::from_millis(150));
-    let (_, out, err) = tool.stop(Signal::INT)?;
+    let (status, out, err) = tool.stop(Signal::INT)?;
+    ensure!(status.success(), "{status}: {err}");
     let found = out.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
     let found: Vec<_> = found.filter_map(|row| Some((row.get(1)?.parse().ok()?, row.last()?.parse().ok()?))).collect();
     let expected: Vec<(u32, u32)> = online.iter().map(|&cpu| (cpu, cpu)).collect();
