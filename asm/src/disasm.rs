@@ -67,14 +67,19 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
+/// The instruction of a program that begins at this slot.
+pub fn listed<'a>(insns: &[Insn], slot: usize, names: &'a dyn Names) -> Option<Listed<'a>> {
+    let insn = *insns.get(slot)?;
+    let second = if insn.is_wide() { insns.get(slot + 1).copied() } else { None };
+    Some(Listed { slot, insn, second, names })
+}
+
 /// The instructions of a program; one of two slots is one item.
 pub fn list<'a>(insns: &'a [Insn], names: &'a dyn Names) -> impl Iterator<Item = Listed<'a>> {
     let mut slot = 0;
     std::iter::from_fn(move || {
-        let insn = *insns.get(slot)?;
-        let second = if insn.is_wide() { insns.get(slot + 1).copied() } else { None };
-        let listed = Listed { slot, insn, second, names };
-        slot += 1 + usize::from(second.is_some());
+        let listed = listed(insns, slot, names)?;
+        slot += 1 + usize::from(listed.second.is_some());
         Some(listed)
     })
 }

@@ -46,7 +46,7 @@ pub use bpfkit_asm_syntax::{
 };
 pub use code::{Code, Fixup};
 pub use decode::{Statement, statements, text};
-pub use disasm::{Listed, Names, list};
+pub use disasm::{Listed, Names, list, listed};
 pub use error::Error;
 pub use insn::{Class, Insn, Mode, Opcode};
 pub use operand::{FieldPath, Imm, JumpTo, Label, MapRef, Mem, Operand, Register, Src};

@@ -195,6 +195,13 @@ impl Linked {
         &self.labels
     }
 
+    /// The labels in front of a slot.
+    pub fn labels_at(&self, slot: usize) -> impl Iterator<Item = &str> {
+        // They are in the order of their slots.
+        let first = self.labels.partition_point(|(at, _)| *at < slot);
+        self.labels[first..].iter().take_while(move |(at, _)| *at == slot).map(|(_, label)| label.as_str())
+    }
+
     /// What filled the holes, by slot.
     pub fn filled(&self) -> &BTreeMap<usize, Filled> {
         &self.filled

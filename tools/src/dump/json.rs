@@ -3,10 +3,12 @@
 use bpfkit_asm::Helper;
 use bpfkit_loader::Filled;
 use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
 
 use super::listing::{Listing, MapUse, Row, hex};
 use super::loaded::Loaded;
 use super::machine::Machine;
+use super::made::Made;
 use super::verifier::{Known, Opinion};
 use crate::Error;
 use crate::output::Output;
@@ -23,7 +25,13 @@ struct Program<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     loaded: Option<&'a Loaded>,
     verifier: Option<&'a Opinion>,
-    instructions: Vec<Instruction<'a>>,
+    instructions: Instructions<'a>,
+}
+
+/// The instructions, which are written one after the other.
+enum Instructions<'a> {
+    Kept(&'a Listing),
+    Made(Made<'a>),
 }
 
 #[derive(Serialize)]
@@ -95,7 +103,15 @@ struct Member<'a> {
 /// # Errors
 /// As [`Output::line`].
 pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
-    output.json(&program(listing))
+    output.json(&program(listing, listing.slots(), Instructions::Kept(listing)))
+}
+
+/// Prints the same of a program that was made for a kernel, with its rows made one after the other.
+///
+/// # Errors
+/// As [`Output::line`].
+pub fn print_made(made: Made<'_>, output: &mut Output) -> Result<(), Error> {
+    output.json(&program(made.head, made.slots(), Instructions::Made(made)))
 }
 
 /// Prints the same object so that it may stand in a page.
@@ -103,20 +119,35 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
 /// # Errors
 /// As [`Output::line`].
 pub fn print_in_html(listing: &Listing, output: &mut Output) -> Result<(), Error> {
-    output.json_in_html(&program(listing))
+    output.json_in_html(&program(listing, listing.slots(), Instructions::Kept(listing)))
 }
 
-fn program(listing: &Listing) -> Program<'_> {
+fn program<'a>(listing: &'a Listing, slots: usize, instructions: Instructions<'a>) -> Program<'a> {
     Program {
         name: &listing.name,
         kind: &listing.kind,
         attach: &listing.attach,
         license: &listing.license,
-        slots: listing.slots(),
+        slots,
         maps: &listing.maps,
         loaded: listing.loaded.as_ref(),
         verifier: listing.opinion.as_ref(),
-        instructions: listing.rows.iter().map(|row| instruction(listing, row)).collect(),
+        instructions,
+    }
+}
+
+impl Serialize for Instructions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(None)?;
+        match *self {
+            Self::Kept(listing) => {
+                listing.rows.iter().try_for_each(|row| sequence.serialize_element(&instruction(listing, row)))?;
+            }
+            Self::Made(made) => {
+                made.rows().try_for_each(|row| sequence.serialize_element(&instruction(made.head, &row)))?;
+            }
+        }
+        sequence.end()
     }
 }
 

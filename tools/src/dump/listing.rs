@@ -149,15 +149,12 @@ impl Row {
         let insns = program.insns();
         list(insns, program).map(move |listed| {
             let slot = listed.slot;
-            // They are in the order of their slots.
-            let first = program.labels().partition_point(|(at, _)| *at < slot);
-            let labels = program.labels()[first..].iter().take_while(|(at, _)| *at == slot);
             Self {
                 slot,
                 insn: listed.insn,
                 second: insns.get(slot + 1).filter(|_| listed.insn.is_wide()).copied(),
                 text: listed.to_string(),
-                labels: labels.map(|(_, label)| label.clone()).collect(),
+                labels: program.labels_at(slot).map(str::to_owned).collect(),
                 to: listed.insn.destination(slot),
                 source: program.sources().get(slot).map(SourceRef::to_source),
                 map: program.maps().get(&slot).cloned(),

@@ -22,6 +22,7 @@ mod layout;
 mod listing;
 mod loaded;
 mod machine;
+mod made;
 mod page;
 mod states;
 mod stats;
@@ -40,6 +41,7 @@ pub use self::holders::Holder;
 pub use self::listing::{Function, Listing, MapUse, Row};
 pub use self::loaded::{Loaded, Measure, Which};
 pub use self::machine::Machine;
+use self::made::Made;
 pub use self::text::print as print_text;
 pub use self::x86::{X86, decode};
 use crate::cli::{Question, ToolCommand};
@@ -220,17 +222,25 @@ impl View {
                 output.flush()
             });
         }
-        if self.format == Format::Text && !(self.explain || self.jited || self.verifier) {
-            // A row at a time, as there may be a million.
+        if matches!(self.format, Format::Text | Format::Json) && !(self.jited || self.verifier) {
             return self.write(false, output, |output| {
-                for program in &subject.programs {
-                    text::print_made(&Listing::head(program, &subject.maps), program, output)?;
-                }
+                subject.programs.iter().try_for_each(|program| self.row_by_row(subject, program, output))?;
                 output.flush()
             });
         }
         let listings = self.listings(subject)?;
         self.write(false, output, |output| self.finish(subject, &listings, output))
+    }
+
+    /// Prints a program without having all of its rows at a time.
+    fn row_by_row(&self, subject: &Subject<'_>, program: &Linked, output: &mut Output) -> Result<(), Error> {
+        let head = Listing::head(program, &subject.maps);
+        let place = self.explain.then(|| Place::of(&program.spec().attach, subject.target));
+        let made = Made { head: &head, program, place: place.as_ref() };
+        match self.format {
+            Format::Json => json::print_made(made, output),
+            _ => text::print_made(made, output),
+        }
     }
 
     /// Prints to the file that was asked for, or to `output`.

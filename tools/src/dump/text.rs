@@ -1,11 +1,11 @@
 //! The listing for people.
 
 use bpfkit_asm::{Helper, Source};
-use bpfkit_loader::Linked;
 
 use super::listing::{Listing, MapUse, Row, hex};
 use super::loaded::Loaded;
 use super::machine::Machine;
+use super::made::Made;
 use super::states;
 use crate::Error;
 use crate::escape::Quoted;
@@ -31,12 +31,12 @@ pub fn print(listing: &Listing, output: &mut Output) -> Result<(), Error> {
     output.line("")
 }
 
-/// Prints a program that was made for a kernel, with its rows made one after the other. Its listing has none.
-pub(super) fn print_made(listing: &Listing, program: &Linked, output: &mut Output) -> Result<(), Error> {
-    head(listing, program.insns().len(), output)?;
+/// Prints a program that was made for a kernel, with its rows made one after the other.
+pub(super) fn print_made(made: Made<'_>, output: &mut Output) -> Result<(), Error> {
+    head(made.head, made.slots(), output)?;
     let mut last = None;
-    for row in Row::all(program) {
-        print_row(listing, &row, last.as_ref(), output)?;
+    for row in made.rows() {
+        print_row(made.head, &row, last.as_ref(), output)?;
         last = Some(row);
     }
     output.line("")

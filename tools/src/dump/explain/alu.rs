@@ -7,8 +7,8 @@ use bpfkit_loader::Filled;
 
 use super::Explainer;
 use super::state::State;
+use super::step::Step;
 use super::value::{Base, Member, Thing, Value, cut};
-use crate::dump::listing::Row;
 
 /// The upper four bits of an opcode.
 mod op {
@@ -30,13 +30,13 @@ mod op {
 
 impl Explainer<'_> {
     /// An instruction of arithmetic.
-    pub(super) fn arithmetic(&self, row: &Row, state: &mut State) -> String {
+    pub(super) fn arithmetic(&self, row: &Step<'_>, state: &mut State) -> String {
         let insn = row.insn;
         let wide = insn.code.class() == Class::Alu64;
         let (words, value) = match insn.code.op() {
             op::MOV => self.copy(row, state, wide),
             op::END => endian(row, state, wide),
-            op::ADD if wide && matches!(row.filled, Some(Filled::Offset(_) | Filled::Context { .. })) => {
+            op::ADD if wide && matches!(row.filled(), Some(Filled::Offset(_) | Filled::Context { .. })) => {
                 self.member_address(row, state)
             }
             _ => self.operation(row, state, wide),
@@ -46,9 +46,9 @@ impl Explainer<'_> {
     }
 
     /// Adds the offset of a member.
-    fn member_address(&self, row: &Row, state: &State) -> (String, Value) {
+    fn member_address(&self, row: &Step<'_>, state: &State) -> (String, Value) {
         let dst = row.insn.dst();
-        match &row.filled {
+        match row.filled() {
             Some(Filled::Offset(field)) => {
                 let root = field.path.split('.').next().unwrap_or_default();
                 let more = i64::from(row.insn.imm) - i64::from(field.offset);
@@ -67,7 +67,7 @@ impl Explainer<'_> {
     }
 
     /// `=`, with an extension of the sign or without.
-    fn copy(&self, row: &Row, state: &State, wide: bool) -> (String, Value) {
+    fn copy(&self, row: &Step<'_>, state: &State, wide: bool) -> (String, Value) {
         let insn = row.insn;
         let (dst, src) = (insn.dst(), insn.src());
         if !insn.code.is_register() {
@@ -115,7 +115,7 @@ impl Explainer<'_> {
     }
 
     /// All other operations.
-    fn operation(&self, row: &Row, state: &State, wide: bool) -> (String, Value) {
+    fn operation(&self, row: &Step<'_>, state: &State, wide: bool) -> (String, Value) {
         let insn = row.insn;
         let (dst, op) = (insn.dst(), insn.code.op());
         let left = state.reg(dst);
@@ -176,7 +176,7 @@ impl Explainer<'_> {
             op::RSH => format!("move the bits of {one} down by {by}, with zeros coming in"),
             op::ARSH => format!("move the bits of {one} down by {by}, with copies of the sign coming in"),
             op::NEG => format!("{r} = -{r}"),
-            _ => return (format!("an operation that has no meaning: {}", row.text), Value::Unknown),
+            _ => return (format!("an operation that has no meaning: {}", row.text()), Value::Unknown),
         };
         let result = match value.noun() {
             Some(noun) if op != op::NEG => format!(", which makes {noun}"),
@@ -210,7 +210,7 @@ fn ones(code: Opcode, imm: i32) -> Option<u32> {
 }
 
 /// The order of bytes.
-fn endian(row: &Row, state: &State, wide: bool) -> (String, Value) {
+fn endian(row: &Step<'_>, state: &State, wide: bool) -> (String, Value) {
     let (insn, dst) = (row.insn, row.insn.dst());
     let bits = insn.imm;
     let rest = if bits == 64 { "" } else { ", and clear the others" };
@@ -277,15 +277,15 @@ fn fold(op: u8, left: i64, right: i64, wide: bool) -> Value {
 
 impl Explainer<'_> {
     /// A constant of an instruction: its number, and its name in the source where it has one.
-    pub(super) fn constant(&self, row: &Row, value: &Value) -> String {
+    pub(super) fn constant(&self, row: &Step<'_>, value: &Value) -> String {
         let words = value.noun().unwrap_or_default();
-        match (&row.filled, value) {
+        match (row.filled(), value) {
             (Some(Filled::Size(field)), _) => return format!("{words}, the size of {}", field.path),
             (Some(Filled::Offset(field)), _) => return format!("{words}, where {} is", field.path),
             (Some(Filled::Context { word, .. }), _) => return format!("{words}, where `{word}` is in the context"),
             _ => {}
         }
-        let name = row.source.as_ref().and_then(|source| constant_name(&source.text));
+        let name = row.source().and_then(constant_name);
         let name = name.or_else(|| self.purpose(row)?.constant(row.insn));
         name.map_or(words.clone(), |name| format!("{words} ({name})"))
     }

@@ -7,8 +7,8 @@ use bpfkit_asm::{Helper, Opcode};
 use super::Explainer;
 use super::memory::copy_of;
 use super::state::State;
+use super::step::Step;
 use super::value::{Base, Pair, Region, Thing, Value, count};
-use crate::dump::listing::Row;
 
 static PID_TGID: Pair = Pair { low: "the number of the thread", high: "the number of the process" };
 static UID_GID: Pair = Pair { low: "the number of the user", high: "the number of the group" };
@@ -41,7 +41,7 @@ impl Copy {
 
 impl Explainer<'_> {
     /// A call.
-    pub(super) fn call(&self, row: &Row, state: &mut State) -> String {
+    pub(super) fn call(&self, row: &Step<'_>, state: &mut State) -> String {
         let insn = row.insn;
         if let Some(helper) = row.helper.filter(|_| insn.code == Opcode::CALL) {
             return self.call_helper(row, helper, state);
@@ -53,14 +53,16 @@ impl Explainer<'_> {
                 Value::named(format!("the result of {name}")),
             )
         } else if insn.src() == 2 {
-            let name = row.text.split_once("call ").map_or("?", |(_, name)| name);
+            let text = row.text();
+            let name = text.split_once("call ").map_or("?", |(_, name)| name);
             let name = name.split('#').next().unwrap_or(name);
             (
                 format!("call {name}, a function of the kernel; r0 = what it gives"),
                 Value::named(format!("the result of {name}")),
             )
         } else {
-            let name = row.text.split_once("call ").map_or(row.text.as_str(), |(_, name)| name);
+            let text = row.text();
+            let name = text.split_once("call ").map_or(&*text, |(_, name)| name);
             (format!("call {name}; r0 = what it gives"), Value::Unknown)
         };
         self.pass_stack(state);
@@ -76,7 +78,7 @@ impl Explainer<'_> {
         }
     }
 
-    fn call_helper(&self, row: &Row, helper: Helper, state: &mut State) -> String {
+    fn call_helper(&self, row: &Step<'_>, helper: Helper, state: &mut State) -> String {
         let (words, value) = self.known(row, helper, state).unwrap_or_else(|| self.any(row, helper, state));
         state.clobber();
         state.set(0, value);
@@ -84,7 +86,7 @@ impl Explainer<'_> {
     }
 
     /// A helper of which the operands tell more than the table does.
-    fn known(&self, row: &Row, helper: Helper, state: &mut State) -> Option<(String, Value)> {
+    fn known(&self, row: &Step<'_>, helper: Helper, state: &mut State) -> Option<(String, Value)> {
         let map = || match state.reg(1) {
             Value::Map(name) => Some(Rc::clone(name)),
             _ => None,
@@ -224,7 +226,7 @@ impl Explainer<'_> {
     }
 
     /// Any helper: what the table says, with the operands that are known.
-    fn any(&self, row: &Row, helper: Helper, state: &mut State) -> (String, Value) {
+    fn any(&self, row: &Step<'_>, helper: Helper, state: &mut State) -> (String, Value) {
         let Some(doc) = helper.doc() else {
             self.pass_stack(state);
             return (format!("call helper {}, which is not known here", helper.0), Value::Unknown);

@@ -4,8 +4,8 @@ use bpfkit_asm::{Class, Opcode};
 
 use super::Explainer;
 use super::state::State;
+use super::step::Step;
 use super::value::{Base, Value, number};
-use crate::dump::listing::Row;
 
 /// The upper four bits of an opcode.
 mod op {
@@ -41,7 +41,7 @@ const ERRORS: [(i64, &str); 13] = [
 
 impl Explainer<'_> {
     /// A jump.
-    pub(super) fn jump(&self, row: &Row, state: &State) -> String {
+    pub(super) fn jump(&self, row: &Step<'_>, state: &State) -> String {
         let insn = row.insn;
         match insn.code {
             Opcode::JA => self.go(row),
@@ -52,18 +52,18 @@ impl Explainer<'_> {
             Opcode(0x8d) => format!("call the function whose address is in r{}", insn.dst()),
             _ => match self.condition(row, state) {
                 Some(condition) => format!("if {condition}, {}", self.go(row)),
-                None => format!("no instruction that is known: {}", row.text),
+                None => format!("no instruction that is known: {}", row.text()),
             },
         }
     }
 
     /// Where a jump goes: the label that the source names, or else the first there is, or else the slot.
-    fn go(&self, row: &Row) -> String {
+    fn go(&self, row: &Step<'_>) -> String {
         let Some(to) = row.to else { return "go out of the program".to_owned() };
-        let labels = self.row_at(to).map_or(&[][..], |row| &row.labels);
-        let is_named = |label: &&String| {
-            let text = row.source.as_ref().map_or("", |source| &source.text);
-            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == label.as_str())
+        let labels = self.row_at(to).map_or(Vec::new(), |row| row.labels());
+        let is_named = |label: &&&str| {
+            let text = row.source().unwrap_or_default();
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == **label)
         };
         let label = labels.iter().find(is_named).or(labels.first());
         let back = if to <= row.slot { " back" } else { "" };
@@ -74,7 +74,7 @@ impl Explainer<'_> {
     }
 
     /// The condition of a jump in words.
-    fn condition(&self, row: &Row, state: &State) -> Option<String> {
+    fn condition(&self, row: &Step<'_>, state: &State) -> Option<String> {
         let insn = row.insn;
         let wide = insn.code.class() == Class::Jmp;
         let left = state.reg(insn.dst());
@@ -116,7 +116,7 @@ impl Explainer<'_> {
     }
 
     /// The constant of a comparison, as the other side is read.
-    fn operand(&self, row: &Row, left: &Value, op: u8) -> String {
+    fn operand(&self, row: &Step<'_>, left: &Value, op: u8) -> String {
         let imm = i64::from(row.insn.imm);
         let wide = row.insn.code.class() == Class::Jmp;
         let unsigned = matches!(op, op::JGT | op::JGE | op::JLT | op::JLE) || !wide;
@@ -141,7 +141,7 @@ impl Explainer<'_> {
     }
 
     /// What is known where a jump is taken, or is not.
-    pub(super) fn on_way(&self, row: &Row, state: &State, is_taken: bool) -> State {
+    pub(super) fn on_way(&self, row: &Step<'_>, state: &State, is_taken: bool) -> State {
         let mut state = state.clone();
         let insn = row.insn;
         let is_zero = match (insn.code.op(), is_taken) {
@@ -168,7 +168,7 @@ impl Explainer<'_> {
     }
 
     /// The end of a function.
-    pub(super) fn exit(&self, row: &Row, state: &State) -> String {
+    pub(super) fn exit(&self, row: &Step<'_>, state: &State) -> String {
         let value = state.reg(0);
         let noun = value.noun().map_or_else(|| "what r0 holds".to_owned(), |noun| format!("r0 = {noun}"));
         let first = self.listing.functions.get(1).map_or(usize::MAX, |second| second.slot);

@@ -9,8 +9,8 @@ use super::Explainer;
 use super::alu::member;
 use super::place::Place;
 use super::state::State;
+use super::step::Step;
 use super::value::{Base, Member, Thing, Value, count, cut, stack};
-use crate::dump::listing::Row;
 
 /// The bytes that an instruction loads or stores.
 pub(super) fn bytes(code: Opcode) -> i64 {
@@ -34,12 +34,12 @@ struct Cell {
 
 impl Explainer<'_> {
     /// The memory at a register and an offset.
-    fn cell(&self, row: &Row, state: &State, reg: u8) -> Cell {
+    fn cell(&self, row: &Step<'_>, state: &State, reg: u8) -> Cell {
         let insn = row.insn;
         let (len, off) = (bytes(insn.code), i64::from(insn.off));
         let at = state.reg(reg).plus(off);
-        let name = row.source.as_ref().and_then(|source| offset_name(&source.text)).map(str::to_owned);
-        let (base, words) = match (&row.filled, at) {
+        let name = row.source().and_then(offset_name).map(str::to_owned);
+        let (base, words) = match (row.filled(), at) {
             (Some(Filled::Offset(field)), held) => {
                 let member = Rc::new(member(field));
                 let more = off - i64::from(field.offset);
@@ -64,7 +64,7 @@ impl Explainer<'_> {
     }
 
     /// A load.
-    pub(super) fn load(&self, row: &Row, second: Option<i32>, state: &mut State) -> String {
+    pub(super) fn load(&self, row: &Step<'_>, second: Option<i32>, state: &mut State) -> String {
         let insn = row.insn;
         let dst = insn.dst();
         match (insn.code.class(), insn.code.mode()) {
@@ -84,14 +84,14 @@ impl Explainer<'_> {
             }
             _ => {
                 state.set(dst, Value::Unknown);
-                return format!("no instruction that is known: {}", row.text);
+                return format!("no instruction that is known: {}", row.text());
             }
         }
         let is_signed = insn.code.mode() == Some(Mode::Memsx);
         let cell = self.cell(row, state, insn.src());
         let len = cell.len;
         // What fills the offset tells that the register has the context, even where that is not known any more.
-        let from_context = match (&cell.base, &row.filled) {
+        let from_context = match (&cell.base, row.filled()) {
             (_, Some(Filled::Context { word, offset })) => {
                 Some(self.place.member_part(word, i64::from(insn.off) - i64::from(*offset), len))
             }
@@ -99,7 +99,7 @@ impl Explainer<'_> {
             _ => None,
         };
         let is_context = from_context.is_some();
-        let (value, words) = match (&cell.base, &row.filled) {
+        let (value, words) = match (&cell.base, row.filled()) {
             _ if is_context => (from_context.unwrap_or_default(), cell.words.clone()),
             (Value::Address(Base::Stack, Some(at)), _) => (state.load(*at, len, self.place), stack(*at)),
             (Value::Address(Base::Region(region), Some(at)), _) => {
@@ -125,7 +125,7 @@ impl Explainer<'_> {
             (_, _) if is_signed => format!("r{dst} = {} as a signed number, its sign extended", cell.words),
             (Value::Unknown, _) => format!("r{dst} = {}", cell.words),
             (value, _) if is_context => {
-                let about = match &row.filled {
+                let about = match row.filled() {
                     Some(Filled::Context { word, .. }) => self.place.about(word).unwrap_or_default(),
                     _ => String::new(),
                 };
@@ -147,9 +147,9 @@ impl Explainer<'_> {
     }
 
     /// A constant of 64 bits, the address of a map, or of a function.
-    fn wide(&self, row: &Row, second: i32, state: &mut State) -> String {
+    fn wide(&self, row: &Step<'_>, second: i32, state: &mut State) -> String {
         let (insn, dst) = (row.insn, row.insn.dst());
-        let (words, value) = match &row.map {
+        let (words, value) = match row.map() {
             Some(map) if insn.src() == 2 || insn.src() == 6 => {
                 let region = super::value::Region {
                     words: format!("the value of map `{map}`").into(),
@@ -162,7 +162,7 @@ impl Explainer<'_> {
             Some(map) => {
                 let kind = self.listing.maps.iter().find(|used| used.name == *map);
                 let kind = kind.map_or(String::new(), |used| format!(", {}", described(used)));
-                (format!("r{dst} = map `{map}`{kind}"), Value::Map(map.as_str().into()))
+                (format!("r{dst} = map `{map}`{kind}"), Value::Map(map.into()))
             }
             None if insn.is_func_address() => {
                 let name = row.to.and_then(|to| self.listing.function_at(to)).map_or("?", |func| func.name.as_str());
@@ -181,14 +181,14 @@ impl Explainer<'_> {
     }
 
     /// A store.
-    pub(super) fn store(&self, row: &Row, state: &mut State) -> String {
+    pub(super) fn store(&self, row: &Step<'_>, state: &mut State) -> String {
         let insn = row.insn;
         if insn.code.mode() == Some(Mode::Atomic) {
             return self.atomic(row, state);
         }
         if insn.code.mode() != Some(Mode::Mem) {
             state.forget_stack();
-            return format!("no instruction that is known: {}", row.text);
+            return format!("no instruction that is known: {}", row.text());
         }
         let cell = self.cell(row, state, insn.dst());
         let len = cell.len;
@@ -228,7 +228,7 @@ impl Explainer<'_> {
     }
 
     /// Reading and writing in one step.
-    fn atomic(&self, row: &Row, state: &mut State) -> String {
+    fn atomic(&self, row: &Step<'_>, state: &mut State) -> String {
         let insn = row.insn;
         if insn.code.class() == Class::St {
             return "keep the CPU from running ahead by guessing".to_owned();
@@ -260,7 +260,7 @@ impl Explainer<'_> {
                 );
             }
             0x110 => return format!("write {r} to {what}, after all that was read or written before"),
-            _ => return format!("no instruction that is known: {}", row.text),
+            _ => return format!("no instruction that is known: {}", row.text()),
         };
         let step = "in one step that no other CPU can come between";
         if !fetch {

@@ -10,55 +10,76 @@ mod jump;
 mod memory;
 mod place;
 mod state;
+mod step;
 mod uses;
 mod value;
 mod walk;
 
 use bpfkit_asm::{Class, Opcode};
 
+use bpfkit_loader::Linked;
+
 pub use self::place::Place;
 use self::state::State;
+use self::step::{Step, Steps};
 use self::uses::Purpose;
-use super::listing::{Listing, Row};
+pub use self::walk::Sentences;
+use super::listing::Listing;
 
 /// Puts a sentence into each row of a program.
 pub fn explain(listing: &mut Listing, place: &Place<'_>) {
-    let sentences = Explainer::new(listing, place).sentences();
+    let sentences: Vec<String> = Explainer::new(listing, Steps::Kept(&listing.rows), place).sentences().collect();
     for (row, sentence) in listing.rows.iter_mut().zip(sentences) {
         row.explanation = Some(sentence);
     }
 }
 
+/// A sentence for each row of a program whose rows are made one after the other. Its listing has none.
+pub fn of_made<'a>(listing: &'a Listing, program: &'a Linked, place: &'a Place<'a>) -> Sentences<'a> {
+    Explainer::new(listing, Steps::Made(program), place).sentences()
+}
+
 /// What a walk needs to know.
 struct Explainer<'a> {
+    /// The program, without its rows.
     listing: &'a Listing,
+    steps: Steps<'a>,
+    /// The first slot of each row.
+    slots: Vec<usize>,
     place: &'a Place<'a>,
     /// For which argument of which helper each row makes a register ready.
     purposes: Vec<Option<Purpose>>,
 }
 
 impl<'a> Explainer<'a> {
-    fn new(listing: &'a Listing, place: &'a Place<'a>) -> Self {
-        Self { listing, place, purposes: uses::purposes(listing) }
+    fn new(listing: &'a Listing, steps: Steps<'a>, place: &'a Place<'a>) -> Self {
+        let mut explainer = Self { listing, steps, slots: steps.slots(), place, purposes: Vec::new() };
+        explainer.purposes = uses::purposes(&explainer);
+        explainer
+    }
+
+    /// A row by its number.
+    fn row(&self, index: usize) -> Option<Step<'a>> {
+        self.steps.get(index, *self.slots.get(index)?)
     }
 
     /// The row that begins at a slot.
-    fn row_at(&self, slot: usize) -> Option<&'a Row> {
-        self.listing.rows.get(self.index_at(slot)?)
+    fn row_at(&self, slot: usize) -> Option<Step<'a>> {
+        self.steps.get(self.index_at(slot)?, slot)
     }
 
     /// The number of the row that begins at a slot.
     fn index_at(&self, slot: usize) -> Option<usize> {
-        self.listing.rows.binary_search_by_key(&slot, |row| row.slot).ok()
+        self.slots.binary_search(&slot).ok()
     }
 
     /// What a row makes a register ready for.
-    fn purpose(&self, row: &Row) -> Option<&Purpose> {
+    fn purpose(&self, row: &Step<'_>) -> Option<&Purpose> {
         self.purposes.get(self.index_at(row.slot)?)?.as_ref()
     }
 
     /// Says what a row does, and does it to what is known.
-    fn step(&self, row: &Row, state: &mut State) -> String {
+    fn step(&self, row: &Step<'_>, state: &mut State) -> String {
         let words = match row.insn.code.class() {
             Class::Alu | Class::Alu64 => self.arithmetic(row, state),
             Class::Ld | Class::Ldx => self.load(row, row.second.map(|second| second.imm), state),

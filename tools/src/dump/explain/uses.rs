@@ -4,7 +4,8 @@ use std::fmt;
 
 use bpfkit_asm::{Class, Helper, Insn, Mode, Opcode};
 
-use crate::dump::listing::{Listing, Row};
+use super::Explainer;
+use super::step::Step;
 
 /// The argument of a helper for which a register is made ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +41,19 @@ impl fmt::Display for Purpose {
 }
 
 /// For each row that gives r1 to r5 what a helper's argument is going to be: which argument of which helper.
-pub fn purposes(listing: &Listing) -> Vec<Option<Purpose>> {
-    let mut purposes = vec![None; listing.rows.len()];
+pub fn purposes(explainer: &Explainer<'_>) -> Vec<Option<Purpose>> {
+    let mut purposes = vec![None; explainer.slots.len()];
     // What each register is going to be used for, seen from the end of a piece without jumps.
     let mut wanted: [Option<Purpose>; 6] = Default::default();
-    let mut targets: Vec<usize> = listing.rows.iter().filter_map(|row| row.to).collect();
-    targets.sort_unstable();
-    for (row, purpose) in listing.rows.iter().zip(&mut purposes).rev() {
+    let mut is_target = vec![false; purposes.len()];
+    for index in 0..purposes.len() {
+        let to = explainer.row(index).and_then(|row| row.to).and_then(|to| explainer.index_at(to));
+        if let Some(is_target) = to.and_then(|to| is_target.get_mut(to)) {
+            *is_target = true;
+        }
+    }
+    for (index, purpose) in purposes.iter_mut().enumerate().rev() {
+        let Some(row) = explainer.row(index) else { continue };
         let is_jump = matches!(row.insn.code.class(), Class::Jmp | Class::Jmp32);
         if is_jump {
             wanted = Default::default();
@@ -60,11 +67,11 @@ pub fn purposes(listing: &Listing) -> Vec<Option<Purpose>> {
                 *want = Some(Purpose { helper, param, reads });
             }
         }
-        if let Some(want) = written(row).and_then(|reg| wanted.get_mut(usize::from(reg))) {
+        if let Some(want) = written(&row).and_then(|reg| wanted.get_mut(usize::from(reg))) {
             *purpose = want.take();
         }
         // Who comes from elsewhere has made the registers ready there.
-        if targets.binary_search(&row.slot).is_ok() {
+        if is_target.get(index).is_some_and(|&is_target| is_target) {
             wanted = Default::default();
         }
     }
@@ -72,7 +79,7 @@ pub fn purposes(listing: &Listing) -> Vec<Option<Purpose>> {
 }
 
 /// The register to which an instruction other than a call writes.
-fn written(row: &Row) -> Option<u8> {
+fn written(row: &Step<'_>) -> Option<u8> {
     let insn = row.insn;
     match insn.code.class() {
         Class::Alu | Class::Alu64 | Class::Ldx => Some(insn.dst()),

@@ -7,8 +7,8 @@ use bpfkit_asm::Opcode;
 
 use super::Explainer;
 use super::state::State;
+use super::step::Step;
 use super::value::{Base, Value};
-use crate::dump::listing::Row;
 
 /// How often a row may be walked over, on average. Each time that ways meet something is forgotten, so that the walk ends; this is for
 /// programs that were made to be slow.
@@ -16,7 +16,8 @@ const ROUNDS: usize = 64;
 
 /// What is known where ways meet, by row, and from which of these rows on there is something new.
 struct Ways {
-    entries: Vec<Option<State>>,
+    /// In boxes, as most rows have none.
+    entries: Vec<Option<Box<State>>>,
     waiting: BinaryHeap<Reverse<usize>>,
 }
 
@@ -26,7 +27,7 @@ impl Ways {
         let is_new = match self.entries.get_mut(index) {
             Some(Some(known)) => known.join(state),
             Some(none) => {
-                *none = Some(state.clone());
+                *none = Some(Box::new(state.clone()));
                 true
             }
             None => false,
@@ -37,36 +38,51 @@ impl Ways {
     }
 }
 
-impl Explainer<'_> {
-    /// A sentence for each row.
-    pub(super) fn sentences(&self) -> Vec<String> {
-        let mut entries = self.entries();
-        let mut sentences = Vec::with_capacity(self.listing.rows.len());
-        let mut state = State::new();
-        for (index, row) in self.listing.rows.iter().enumerate() {
-            if let Some(known) = entries[index].take() {
-                state = known;
-            }
-            sentences.push(self.step(row, &mut state));
-            if self.falls_through(row) {
-                if row.insn.jump().is_some() {
-                    state = self.on_way(row, &state, false);
-                }
-            } else {
-                // What comes next is come to from elsewhere, or not at all.
-                state = State::new();
-            }
+/// A sentence for each row, in order.
+pub struct Sentences<'a> {
+    explainer: Explainer<'a>,
+    /// What is known where ways meet, of the rows that come.
+    entries: std::vec::IntoIter<Option<Box<State>>>,
+    /// The number of the next row.
+    index: usize,
+    /// What is known before it.
+    state: State,
+}
+
+impl Iterator for Sentences<'_> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let row = self.explainer.row(self.index)?;
+        self.index += 1;
+        if let Some(known) = self.entries.next().flatten() {
+            self.state = *known;
         }
-        sentences
+        let sentence = self.explainer.step(&row, &mut self.state);
+        if !self.explainer.falls_through(&row) {
+            // What comes next is come to from elsewhere, or not at all.
+            self.state = State::new();
+        } else if row.insn.jump().is_some() {
+            self.state = self.explainer.on_way(&row, &self.state, false);
+        }
+        Some(sentence)
+    }
+}
+
+impl<'a> Explainer<'a> {
+    /// A sentence for each row.
+    pub(super) fn sentences(self) -> Sentences<'a> {
+        let entries = self.entries().into_iter();
+        Sentences { explainer: self, entries, index: 0, state: State::new() }
     }
 
     /// What is known at the start of each function and where jumps lead to, by row.
-    fn entries(&self) -> Vec<Option<State>> {
-        let rows = &self.listing.rows;
-        let mut is_called = vec![false; rows.len()];
-        let mut is_leader = vec![false; rows.len()];
-        let mut ways = Ways { entries: vec![None; rows.len()], waiting: BinaryHeap::new() };
-        for row in rows {
+    fn entries(&self) -> Vec<Option<Box<State>>> {
+        let rows = self.slots.len();
+        let mut is_called = vec![false; rows];
+        let mut is_leader = vec![false; rows];
+        let mut ways = Ways { entries: vec![None; rows], waiting: BinaryHeap::new() };
+        for row in (0..rows).filter_map(|index| self.row(index)) {
             if let Some(to) = row.to.and_then(|to| self.index_at(to)) {
                 is_leader[to] = true;
                 is_called[to] |= row.insn.is_local_call();
@@ -85,31 +101,32 @@ impl Explainer<'_> {
                 ways.reach(index, &state);
             }
         }
-        let mut left = rows.len().saturating_mul(ROUNDS);
+        let mut left = rows.saturating_mul(ROUNDS);
         while let Some(Reverse(start)) = ways.waiting.pop() {
-            let Some(mut state) = ways.entries.get(start).cloned().flatten() else { continue };
-            for (index, row) in rows.iter().enumerate().skip(start) {
+            let Some(mut state) = ways.entries.get(start).cloned().flatten().map(|state| *state) else { continue };
+            for index in start..rows {
+                let Some(row) = self.row(index) else { break };
                 if index != start && is_leader[index] {
                     ways.reach(index, &state);
                     break;
                 }
                 let Some(rest) = left.checked_sub(1) else {
-                    return is_leader.into_iter().map(|is_leader| is_leader.then(State::new)).collect();
+                    return is_leader.into_iter().map(|is_leader| is_leader.then(|| Box::new(State::new()))).collect();
                 };
                 left = rest;
                 let before = row.insn.is_local_call().then(|| passed(&state));
-                self.step(row, &mut state);
+                self.step(&row, &mut state);
                 let to = row.to.and_then(|to| self.index_at(to));
                 if let (Some(to), Some(passed)) = (to, before) {
                     ways.reach(to, &passed);
                 }
                 if row.insn.jump().is_some() {
                     if let Some(to) = to {
-                        ways.reach(to, &self.on_way(row, &state, true));
+                        ways.reach(to, &self.on_way(&row, &state, true));
                     }
-                    state = self.on_way(row, &state, false);
+                    state = self.on_way(&row, &state, false);
                 }
-                if !self.falls_through(row) {
+                if !self.falls_through(&row) {
                     break;
                 }
             }
@@ -128,7 +145,7 @@ impl Explainer<'_> {
         state
     }
 
-    fn falls_through(&self, row: &Row) -> bool {
+    fn falls_through(&self, row: &Step<'_>) -> bool {
         !matches!(row.insn.code, Opcode::EXIT | Opcode::JA | Opcode::JA32)
     }
 }
