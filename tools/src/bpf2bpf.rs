@@ -62,7 +62,8 @@ const EXAMPLES: &str = "\
 Examples:
   bpfkit bpf2bpf                        connections asked for and accepted
   bpfkit bpf2bpf --probes tcp_connect   those asked for
-  bpfkit bpf2bpf --replace              with a function replaced: the result is the address family
+  bpfkit bpf2bpf --replace              with a function replaced: the result is
+                                        the address family
   bpfkit bpf2bpf --ebpf                 the programs, without running them";
 
 /// Where the kprobes are.

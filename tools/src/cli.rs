@@ -18,7 +18,7 @@ use crate::{
 
 /// Trace any Linux from 4.18 up: no compiler, no headers, one static binary
 #[derive(Debug, Parser)]
-#[command(name = "bpfkit", version, about, arg_required_else_help = true)]
+#[command(name = "bpfkit", version, about, arg_required_else_help = true, max_term_width = 80)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]

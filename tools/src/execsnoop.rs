@@ -106,7 +106,8 @@ pub struct Args {
 const FILTERS: &str = "Filters";
 
 const EXAMPLES: &str = "\
-Arguments are cut after 128 bytes, and marked with `...`. An empty one is shown as \"\", one that could not be read as [?].
+Arguments are cut after 128 bytes, and marked with `...`. An empty one is shown
+as \"\", one that could not be read as [?].
 
 Examples:
   bpfkit execsnoop               every program that is run

@@ -31,14 +31,18 @@ pub struct Args {
 const JSON: &str = "\
 JSON: an object with
   kernel         version, architecture, and whether it is running
-  limits         instructions, stack and log_bytes: numbers; memory: \"cgroup\" or \"rlimit\", who is charged
-  features       an array; each has name, group (attach, isa, limits, btf, commands), text and an answer
+  limits         instructions, stack and log_bytes: numbers; memory: \"cgroup\" or
+                 \"rlimit\", who is charged
+  features       an array; each has name, group (attach, isa, limits, btf,
+                 commands), text and an answer
   program_types  an array; each has name, number and an answer
   map_types      the same
-  helpers        an array; each has name, number, an answer, and in program_types the names of the types that may call
-                 it, null where no running kernel was asked
-An answer is since, the version of Linux that brought it; has, \"yes\", \"no\" or \"unknown\"; and why, a text where it is
-unknown, else null. Members may be added, and none will change its meaning.";
+  helpers        an array; each has name, number, an answer, and in
+                 program_types the names of the types that may call it, null
+                 where no running kernel was asked
+An answer is since, the version of Linux that brought it; has, \"yes\", \"no\" or
+\"unknown\"; and why, a text where it is unknown, else null. Members may be added,
+and none will change its meaning.";
 
 /// The column of the version.
 const NAME: usize = 26;

@@ -69,18 +69,22 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-The text is that of bpf!: one statement for each instruction, ended by `;`. Directives have lines of their own:
-  .type xdp                                     what kind of program it is; a socket filter where nothing is said
-  .attach kprobe tcp_connect                    where it is attached
-  .license \"GPL\"                                what it may call; GPL where nothing is said
-  .map counts hash key 4 value 8 max 1024       a map, for r1 = map[counts];
-  .func report                                  the next function, for call report;
-  .section \"xdp\"                                the next program
+The text is that of bpf!: one statement for each instruction, ended by `;`.
+Directives have lines of their own:
+  .type xdp                                 what kind of program it is; a socket
+                                            filter where nothing is said
+  .attach kprobe tcp_connect                where it is attached
+  .license \"GPL\"                            what it may call; this is what it has
+                                            where nothing is said
+  .map counts hash key 4 value 8 max 1024   a map, for r1 = map[counts];
+  .func report                              the next function, for call report;
+  .section \"xdp\"                            the next program
 
 Examples:
-  echo 'r0 = 7; exit;' | bpfkit asm -           a listing
-  echo 'r0 = 7; exit;' | bpfkit asm - --run     what it returns
-  bpfkit asm probe.bpf --run --duration 5       attach it for 5 seconds; show what it prints, and its maps
+  echo 'r0 = 7; exit;' | bpfkit asm -       a listing
+  echo 'r0 = 7; exit;' | bpfkit asm - --run what it returns
+  bpfkit asm probe.bpf --run --duration 5   attach it for 5 seconds; show what it
+                                            prints, and its maps
   bpfkit asm probe.bpf --btf rhel8.btf --kernel 4.18";
 
 impl Args {
