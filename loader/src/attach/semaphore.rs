@@ -100,6 +100,38 @@ fn address(pid: u32, path: &Path, offset: u64) -> Result<Option<u64>, Error> {
 mod tests {
     use super::*;
 
+    /// The descriptor of the memory is asked for before anything is asked about the process, which may be another one by then.
+    #[test]
+    fn the_memory_is_opened_before_its_mappings_are_read() {
+        // No process has this number: what is told is what was asked for first.
+        let error = Semaphore::raise(u32::MAX >> 1, Path::new("/none"), 0).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("cannot raise a semaphore of process"), "{error}");
+    }
+
+    /// Who writes into what was opened does not write into the program that the process has become meanwhile.
+    #[test]
+    fn a_process_that_becomes_another_program_is_not_written_to() {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        use std::process::{Command, Stdio};
+
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo first; read line; exec /bin/sh -c 'echo second; read line'"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut says = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut hears = child.stdin.take().unwrap();
+        assert_eq!(says.next().as_deref(), Some("first"));
+        let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{}/mem", child.id())).unwrap();
+        hears.write_all(b"go\n").unwrap();
+        assert_eq!(says.next().as_deref(), Some("second"));
+        // The same file may lie at the same address as before: its place is of no use in what was opened.
+        let maps = fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+        let address = maps.lines().find_map(Mapping::parse).unwrap().start;
+        let refused = Semaphore { memory, address }.change(|count| count.wrapping_add(1));
+        drop(hears);
+        child.wait().unwrap();
+        assert!(refused.is_err(), "the memory of the program that ended was written to");
+    }
+
     #[test]
     fn a_place_of_a_file_is_found_in_the_mapping_that_holds_it() {
         let line = "55d0c0a00000-55d0c0a02000 rw-p 00012000 08:01 1234                       /a dir/with spaces";
