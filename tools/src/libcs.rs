@@ -253,6 +253,40 @@ mod tests {
         }
     }
 
+    /// A program that is made to map a hundred libraries of such names has no more than [`MOST`] of them looked at.
+    #[test]
+    fn of_a_process_that_maps_many_c_libraries_only_some_are_looked_at() {
+        use std::time::{Duration, Instant};
+
+        let small = [format!("/lib/{ARCH}-linux-gnu/libdl.so.2"), "/lib64/libdl.so.2".to_owned()];
+        let Some(small) = small.iter().find(|path| fs::metadata(path).is_ok()) else {
+            eprintln!("skipped: this machine has no libdl.so.2, of which there would be many");
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let copies: Vec<String> = (0..MOST + 36)
+            .map(|n| {
+                let path = directory.path().join(format!("libc-2.{n}.so"));
+                fs::copy(small, &path).unwrap();
+                path.display().to_string()
+            })
+            .collect();
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env("LD_PRELOAD", copies.join(":")).spawn().unwrap();
+        let pid = child.id();
+        let mapped = || MappedFile::of(pid, is_libc).map_or(0, |files| files.len());
+        let began = Instant::now();
+        while mapped() <= copies.len() && began.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let count = mapped();
+        let more = Libcs::new(Scope::Process(pid), &["no_such_function"]).more();
+        child.kill().and_then(|()| child.wait()).unwrap();
+        assert!(count > MOST, "{count} libraries are mapped");
+        let (found, passed) = more.unwrap();
+        assert_eq!((found.len(), passed.len()), (0, MOST), "of {count}");
+    }
+
     #[test]
     fn a_library_is_found_once() {
         let mut libcs = Libcs::new(Scope::All, &["malloc"]);
