@@ -5,6 +5,7 @@ use std::process::Command;
 
 use bpfkit_btf::{Btf, Kind, Type, cut};
 use bpfkit_tests::programs::fixture;
+use object::{Object as _, ObjectSection as _};
 
 const FILES: [&str; 7] = ["mixed", "old", "compressed", "zstd", "zgnu", "units", "lto"];
 
@@ -380,4 +381,15 @@ fn other_files_are_refused_with_what_they_are() {
     let size = info.expect("the header of .debug_info") + 8;
     compressed[size + 4] = 1;
     assert!(why(&compressed).contains("more than it can be"), "{}", why(&compressed));
+    // 32 times its size is the most: what says so is inflated, and found to be less; a byte more is not.
+    let sample = bytes("compressed");
+    let header = u64::try_from(size - 8).unwrap();
+    let file = object::File::parse(&*sample).unwrap();
+    let ranges = file.sections().filter_map(|section| section.file_range());
+    let (_, length) = ranges.into_iter().find(|&(start, _)| start == header).expect("the section of .debug_info");
+    let most = (length - 24) * 32;
+    for (claimed, said) in [(most, "does not match"), (most + 1, "more than it can be")] {
+        compressed[size..size + 8].copy_from_slice(&claimed.to_le_bytes());
+        assert!(why(&compressed).contains(said), "{claimed}: {}", why(&compressed));
+    }
 }
