@@ -302,6 +302,15 @@ fn keys_go_through_the_listing() {
     assert_eq!(page.eval("document.querySelector('.chosen').classList.contains('hit')"), true);
     page.browser.press("Escape");
     assert_eq!(page.rows("hit"), json!([]));
+    // From the link to another program into its listing.
+    page.browser.click("nav a[href='#accept']");
+    page.browser.press("ArrowDown");
+    assert_eq!(page.hash(), "#accept/0");
+    // Backwards from where nothing is chosen that was found: to the last.
+    page.eval("search.value = 'exit'; find(); search.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', shiftKey: true}))");
+    let said = page.eval("document.getElementById('found').textContent").as_str().unwrap().to_owned();
+    let (at, of) = said.split_once(" of ").expect("one of several");
+    assert!(at == of && at != "1", "{said}");
     page.check_quiet();
 }
 
@@ -357,8 +366,8 @@ fn a_difference_is_a_page_too() {
     assert!(0 < same && same < all, "{same} of {all}");
     page.browser.click("fieldset label:last-child input");
     assert_eq!(page.eval(shown).as_u64(), Some(all - same));
-    page.browser.press("Tab");
-    page.eval("document.activeElement.blur()");
+    // Whoever has ticked a box goes on with the arrows.
+    assert_eq!(page.eval("document.activeElement.type"), "checkbox");
     page.browser.press("ArrowDown");
     assert_eq!(page.eval("document.querySelector('.chosen .why').textContent").as_str(), changed.as_str());
     page.check_quiet();
@@ -393,7 +402,7 @@ fn what_the_kernel_says_is_on_the_page() {
 fn a_wide_and_a_narrow_window_in_light_and_dark_have_room_for_it() {
     let Some(mut page) = Opened::page("bpf2bpf") else { return };
     let directory = std::env::var_os("SCREENSHOTS").map(PathBuf::from);
-    for width in [1440, 420] {
+    for width in [1440, 1024, 420] {
         let mut backgrounds = BTreeSet::new();
         for scheme in ["light", "dark"] {
             for (name, hash) in [("listing", "accept/33"), ("reference", "reference")] {
@@ -401,6 +410,11 @@ fn a_wide_and_a_narrow_window_in_light_and_dark_have_room_for_it() {
                 // The page itself never scrolls to the side.
                 assert_eq!(page.eval("document.documentElement.scrollWidth"), width, "{width} {scheme} {hash}");
                 assert_eq!(page.eval("document.querySelector('header').getBoundingClientRect().top"), 0);
+                // What an instruction does is told beside it, and not where one has to scroll to.
+                let column =
+                    "document.querySelector('.program:not([hidden]) thead th.why')?.getBoundingClientRect().right ?? 0";
+                let right = page.eval(column).as_f64().unwrap();
+                assert!(right <= f64::from(width) && (right > 0.0) == (name == "listing"), "{width}: {right}");
                 if let Some(directory) = &directory {
                     page.browser.settle();
                     page.browser.screenshot(&directory.join(format!("{name}-{width}-{scheme}.png")));

@@ -160,8 +160,9 @@ search.addEventListener("input", find);
 search.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || !hits.length) return;
   event.preventDefault();
-  const at = hits.indexOf(chosen) + (event.shiftKey ? -1 : 1);
-  const row = hits[(at + hits.length) % hits.length];
+  const at = hits.indexOf(chosen);
+  const next = event.shiftKey ? Math.max(at, 0) - 1 : at + 1;
+  const row = hits[(next + hits.length) % hits.length];
   history.replaceState(null, "", `#${row.id}`);
   choose(row);
   document.getElementById("found").textContent = `${hits.indexOf(row) + 1} of ${hits.length}`;
@@ -183,8 +184,10 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { search.value = ""; find(); search.blur(); }
     return;
   }
-  if (event.target.closest("input, .card, .graph, nav")) return;
   if (event.key === "/") { event.preventDefault(); search.focus(); return; }
+  if (event.target.closest(".card, .graph")) return;
+  // A link or a box has no use for these two, and it is where one comes from after choosing a program or a column.
+  if (event.target.closest("input, nav") && !["ArrowDown", "ArrowUp"].includes(event.key)) return;
   const section = sections.find((section) => !section.hidden);
   const inside = order.filter((id) => sections[rows.get(id).at] === section && !rows.get(id).element.hidden);
   if (!inside.length) return;
@@ -199,10 +202,11 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Columns can be hidden; those that the card has too are at first where there is little room.
+// Columns can be hidden; those that the card has too are at first where there is little room, on a telephone the source as well.
+const spare = ["hex", "ref", ...(innerWidth < 600 && document.querySelector("th.why") ? ["src"] : [])];
 for (const title of new Map([...document.querySelectorAll("thead th:not(.slot)")].map((th) => [th.className, th])).values()) {
   const kind = title.className;
-  toggle(title.textContent, `.listing .${kind}`, innerWidth > 1800 || !["hex", "ref"].includes(kind));
+  toggle(title.textContent, `.listing .${kind}`, innerWidth > 1800 || !spare.includes(kind));
 }
 if (document.querySelector("tr.equal")) toggle("What is the same", "tr.equal", true);
 
