@@ -523,3 +523,12 @@ fn the_verifier_is_asked_where_it_runs_and_answers_where_there_is_room() {
     assert!(error.contains("does not go with --diff"), "{error}");
     check_refused("dump tcpconnect", &[("--full", "--verifier")]);
 }
+
+#[test]
+fn of_words_without_an_end_the_last_ones_are_kept() {
+    let log: String = (0..5000).map(|n| format!("word {n}\n")).chain(["R3 !read_ok\n".to_owned()]).collect();
+    let walk = Walk::parse(&log);
+    assert!((500..=1000).contains(&walk.words.len()), "{}", walk.words.len());
+    assert_eq!(walk.words.last().map(String::as_str), Some("R3 !read_ok"));
+    assert_eq!(walk.words[walk.words.len() - 2], "word 4999");
+}

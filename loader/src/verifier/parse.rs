@@ -33,6 +33,9 @@ const NOISE: [&str; 12] = [
     "frame ",
 ];
 
+/// How many lines are kept of what it says after an instruction: the last ones, as it ends by saying why it refuses a program.
+const MOST_SAID: usize = 1000;
+
 pub(super) struct Parser<'a> {
     lines: Peekable<Lines<'a>>,
     walk: Walk,
@@ -364,6 +367,9 @@ impl<'a> Parser<'a> {
                 } else if line.starts_with("Validating ") {
                     (self.last, self.begun, self.now, self.ended) = (None, None, None, false);
                 } else if !NOISE.iter().any(|noise| line.starts_with(noise)) && !self.walk.end.read(line) {
+                    if self.walk.words.len() >= MOST_SAID {
+                        self.walk.words.drain(..MOST_SAID / 2);
+                    }
                     self.walk.words.push(line.trim_end().to_owned());
                 }
             }
