@@ -26,7 +26,7 @@ pub struct Asm {
     insns: Vec<Insn>,
     fixups: Vec<(usize, Fixup)>,
     sources: Sources,
-    bound: Vec<(Label, usize, String)>,
+    bound: Vec<(Label, usize)>,
     jumps: Vec<(usize, Label, Distance)>,
     names: HashMap<Label, String>,
     here: Option<Spot>,
@@ -55,6 +55,16 @@ impl Asm {
         self
     }
 
+    /// Gives back the room for more: there may be many of these, and all small.
+    pub(crate) fn shrink(&mut self) {
+        self.insns.shrink_to_fit();
+        self.fixups.shrink_to_fit();
+        self.sources.shrink();
+        self.bound.shrink_to_fit();
+        self.jumps.shrink_to_fit();
+        self.names.shrink_to_fit();
+    }
+
     /// A label to jump to, with a name for listings. It stands nowhere until it is bound.
     pub fn named_label(&mut self, name: &str) -> Label {
         let label = Label::fresh();
@@ -64,8 +74,7 @@ impl Asm {
 
     /// Puts a label before the instruction that comes next.
     pub fn bind(&mut self, label: Label) -> &mut Self {
-        let name = self.names.get(&label).cloned().unwrap_or_default();
-        self.bound.push((label, self.insns.len(), name));
+        self.bound.push((label, self.insns.len()));
         self
     }
 
@@ -78,7 +87,7 @@ impl Asm {
         self.insns.extend(code.insns);
         self.sources.append(&code.sources);
         self.fixups.extend(code.fixups.into_iter().map(|(slot, fixup)| (base + slot, fixup)));
-        self.bound.extend(code.bound.into_iter().map(|(label, slot, name)| (renew(label), base + slot, name)));
+        self.bound.extend(code.bound.into_iter().map(|(label, slot)| (renew(label), base + slot)));
         self.jumps.extend(code.jumps.into_iter().map(|(slot, label, distance)| (base + slot, renew(label), distance)));
         self.names.extend(code.names.into_iter().map(|(label, name)| (renew(label), name)));
         if self.error.is_none() {
@@ -99,9 +108,9 @@ impl Asm {
             return Err(Error::Empty);
         }
         let mut slots = HashMap::new();
-        for (label, slot, name) in &self.bound {
-            if slots.insert(*label, *slot).is_some() {
-                return Err(Error::BoundTwice { label: name.clone() });
+        for &(label, slot) in &self.bound {
+            if slots.insert(label, slot).is_some() {
+                return Err(Error::BoundTwice { label: self.names.get(&label).cloned().unwrap_or_default() });
             }
         }
         let mut insns = self.insns;
@@ -118,7 +127,9 @@ impl Asm {
                 Distance::Imm => insns[slot].imm = i32::try_from(far).map_err(|_| too_far(I32))?,
             }
         }
-        let mut labels: Vec<_> = self.bound.into_iter().map(|(_, slot, name)| (slot, name)).collect();
+        let mut names = self.names;
+        let named = self.bound.into_iter().map(|(label, slot)| (slot, names.remove(&label).unwrap_or_default()));
+        let mut labels: Vec<_> = named.collect();
         labels.sort_by_key(|&(slot, _)| slot);
         Ok(Code { insns, fixups: self.fixups, sources: self.sources, labels })
     }

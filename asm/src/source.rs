@@ -134,6 +134,15 @@ impl Sources {
         Arc::make_mut(&mut self.0).slots.push(spot);
     }
 
+    /// Gives back the room for more.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(table) = Arc::get_mut(&mut self.0) {
+            table.files.shrink_to_fit();
+            table.texts.shrink_to_fit();
+            table.slots.shrink_to_fit();
+        }
+    }
+
     /// A source that was added.
     pub(crate) fn source(&self, spot: Spot) -> SourceRef<'_> {
         self.0.source(spot)

@@ -145,6 +145,7 @@ impl Asm {
             }
         }
         block.finish().map_err(report)?;
+        asm.shrink();
         Ok(asm)
     }
 }

@@ -13,6 +13,7 @@ thread_local! {
     // Numbers that begin as constants and have no end of their own: looking at them allocates nothing.
     static USED: Cell<i64> = const { Cell::new(0) };
     static MOST: Cell<i64> = const { Cell::new(0) };
+    static SHARE: Cell<f64> = const { Cell::new(0.0) };
 }
 
 /// Notes that so many bytes more are in use.
@@ -76,7 +77,13 @@ pub fn within<T>(times: usize, bytes: usize, run: impl FnOnce() -> T) -> T {
     let (result, took) = most(run);
     let may = BESIDES.saturating_add(bytes.saturating_mul(times));
     assert!(took <= may as u64, "{bytes} bytes take {took} bytes of memory, and may take {may}");
+    SHARE.set(SHARE.get().max(took as f64 / bytes.max(1) as f64));
     result
+}
+
+/// How many bytes for each byte [`within`] has seen in use at the most on this thread, since this was asked last.
+pub fn share() -> f64 {
+    SHARE.replace(0.0)
 }
 
 /// How long this thread has been on a processor: what others do at the same time counts for nothing.

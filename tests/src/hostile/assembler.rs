@@ -11,7 +11,7 @@ use crate::meter::within;
 pub(super) fn assembler(bytes: &[u8]) {
     let Some(source) = super::text(bytes) else { return };
     let lines = source.lines().count().max(1);
-    let parsed = Asm::parse(source, "text").map(Asm::finish);
+    let parsed = within(64, bytes.len(), || Asm::parse(source, "text").map(Asm::finish));
     match parsed {
         Err(error) => {
             let said = error.to_string();
@@ -25,7 +25,7 @@ pub(super) fn assembler(bytes: &[u8]) {
         }
     }
     // The whole document with its directives.
-    let _ = bpfkit::fuzzing::assemble(source);
+    let _ = within(64, bytes.len(), || bpfkit::fuzzing::assemble(source));
 }
 
 /// Instructions are the same after they were a text.
@@ -61,7 +61,7 @@ pub(super) fn disassembler(bytes: &[u8]) {
     for big_endian in [false, true] {
         let text = with_file(&[], |file| {
             let into = file.try_clone().expect("a descriptor");
-            bpfkit::fuzzing::disassemble(bytes, is_elf, big_endian, into)?;
+            within(10, bytes.len(), || bpfkit::fuzzing::disassemble(bytes, is_elf, big_endian, into))?;
             let mut text = String::new();
             std::io::Seek::rewind(file).expect("the file can be read");
             file.read_to_string(&mut text).expect("it is a text");

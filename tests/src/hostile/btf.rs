@@ -122,7 +122,7 @@ fn shrink(btf: &Btf, names: &[String]) {
 /// DWARF to types, whose output is read again.
 pub(super) fn dwarf(bytes: &[u8]) {
     for roots in [None, Some(&["node", "list.next", "outer"][..])] {
-        if let Ok(btf) = Btf::from_dwarf(bytes, roots) {
+        if let Ok(btf) = within(64, bytes.len(), || Btf::from_dwarf(bytes, roots)) {
             let again = Btf::parse(btf.as_bytes().to_vec()).expect("what is written can be read");
             assert_eq!(again.len(), btf.len());
             for ty in btf.types() {

@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 
-use bpfkit_asm::{Asm, ParseError};
+use bpfkit_asm::{Asm, Code, ParseError};
 use bpfkit_loader::{Attach, MapSpec, MapType};
 
 use super::place;
@@ -37,8 +37,8 @@ pub struct Section {
     pub name: String,
     /// Where its program belongs, where that is said.
     pub attach: Option<Attach>,
-    /// Its functions; a program's first is where the kernel enters.
-    pub funcs: Vec<(String, Asm)>,
+    /// Its functions, each finished, or what keeps it from that; a program's first is where the kernel enters.
+    pub funcs: Vec<(String, Result<Code, bpfkit_asm::Error>)>,
     /// What comes after them, and is no instruction.
     pub tail: Vec<u8>,
 }
@@ -98,7 +98,7 @@ impl Document {
                     Ok(code) => {
                         let unnamed = || if section.name.is_empty() { name.to_owned() } else { word(&section.name) };
                         let name = func.take().unwrap_or_else(unnamed);
-                        section.funcs.push((name, code));
+                        section.funcs.push((name, code.finish()));
                     }
                     Err(error) => keep(error),
                 },
@@ -118,7 +118,9 @@ impl Document {
         mistakes.map_or(Ok(document), Err)
     }
 
-    fn close(&mut self, section: Section) {
+    fn close(&mut self, mut section: Section) {
+        // There may be many, with a function each.
+        section.funcs.shrink_to_fit();
         if !section.funcs.is_empty() || !section.tail.is_empty() {
             self.sections.push(section);
         }
@@ -386,7 +388,7 @@ l0: r0 = 0;
         let names: Vec<&str> = probe.funcs.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!((names, &probe.tail[..]), (vec!["enter", "leave"], &[1, 2, 3][..]));
         assert_eq!((text.name.as_str(), text.funcs[0].0.as_str()), (".text", "text"));
-        let code = probe.funcs[1].1.clone().finish().unwrap();
+        let code = probe.funcs[1].1.clone().unwrap();
         assert_eq!(code.sources().get(0).map(|source| source.line), Some(11));
     }
 

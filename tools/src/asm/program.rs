@@ -45,7 +45,7 @@ fn func(name: &str, code: Code) -> Func {
 }
 
 fn finish(section: &Section) -> Result<Vec<(String, Code)>, Error> {
-    section.funcs.iter().map(|(name, asm)| Ok((name.clone(), asm.clone().finish()?))).collect()
+    section.funcs.iter().map(|(name, code)| Ok((name.clone(), code.clone()?))).collect()
 }
 
 /// The bytes of a section as they are before anybody loads them: instructions that refer to something keep what they have.

@@ -89,7 +89,7 @@ fn running() -> Result<Source, Error> {
 /// The types of a file.
 pub(super) fn one(file: &Path, base: Option<&Btf>) -> Result<Btf, Error> {
     if input::is_stdin(file) {
-        return Ok(Btf::read(input::read(file)?, base)?);
+        return Ok(Btf::read(input::read_less_than(input::MOST_WITH_TYPES, file)?, base)?);
     }
     if file.is_dir() {
         return Err(Error::Request(format!("{} is a directory, and one file is wanted", file.display())));

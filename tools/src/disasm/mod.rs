@@ -133,7 +133,7 @@ impl Args {
             }
         }
         if let Some(wanted) = &self.function {
-            let names = |code: &Code| code.funcs.iter().map(|func| func.name.clone()).collect::<Vec<_>>();
+            let names = |code: &Code| code.funcs.iter().map(|func| func.name.to_string()).collect::<Vec<_>>();
             let known = object.sections.iter().flat_map(names).collect();
             object.sections.retain_mut(|section| section.only(wanted));
             if object.sections.is_empty() {

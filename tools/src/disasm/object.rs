@@ -1,6 +1,6 @@
 //! Object files for BPF: sections of instructions, what they refer to, and what is known of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bpfkit_asm::{Insn, Opcode, Reference, is_name};
@@ -57,8 +57,8 @@ pub struct Code {
 /// A function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Its name.
-    pub name: String,
+    /// Its name. There may be one for each instruction.
+    pub name: Box<str>,
     /// Its slots.
     pub slots: Range<usize>,
 }
@@ -73,24 +73,26 @@ pub struct SourceLine<'a> {
 }
 
 impl Code {
-    /// Gives the slots to functions, by the slots where these begin: the first has what comes before it as well.
-    fn divide(&mut self, starts: BTreeMap<usize, String>, first: &str) {
-        // A function cannot begin within an instruction.
-        let begins: BTreeSet<usize> = bpfkit_asm::list(&self.insns, &()).map(|listed| listed.slot).collect();
-        let mut starts: BTreeMap<usize, String> =
-            starts.into_iter().filter(|(slot, _)| begins.contains(slot)).collect();
-        if !self.insns.is_empty() {
-            starts.entry(0).or_insert_with(|| first.to_owned());
+    /// Gives the slots to functions, by the slots where these begin, in order, each once: the first has what comes before it as well.
+    fn divide(&mut self, mut starts: Vec<usize>, name: impl Fn(usize) -> String) {
+        let mut begins = vec![false; self.insns.len()];
+        for listed in bpfkit_asm::list(&self.insns, &()) {
+            begins.get_mut(listed.slot).into_iter().for_each(|begin| *begin = true);
         }
-        let ends = starts.keys().copied().skip(1).chain([self.insns.len()]).collect::<Vec<_>>();
-        self.funcs =
-            starts.into_iter().zip(ends).map(|((start, name), end)| Span { name, slots: start..end }).collect();
+        // A function cannot begin within an instruction.
+        starts.retain(|&slot| begins.get(slot) == Some(&true));
+        if !self.insns.is_empty() && starts.first() != Some(&0) {
+            starts.insert(0, 0);
+        }
+        let ends = starts.iter().copied().skip(1).chain([self.insns.len()]);
+        let spans = starts.iter().zip(ends);
+        self.funcs = spans.map(|(&start, end)| Span { name: name(start).into(), slots: start..end }).collect();
     }
 
     /// The name of the function that begins at a slot.
     fn at(&self, slot: usize) -> Option<&str> {
         let found = self.funcs.binary_search_by_key(&slot, |func| func.slots.start).ok()?;
-        self.funcs.get(found).map(|func| func.name.as_str())
+        self.funcs.get(found).map(|func| &*func.name)
     }
 
     /// The function of this section that an instruction calls, or takes the address of, by its distance.
@@ -102,7 +104,7 @@ impl Code {
 
     /// Leaves one function, if it has that.
     pub fn only(&mut self, name: &str) -> bool {
-        self.funcs.retain(|func| func.name == name);
+        self.funcs.retain(|func| *func.name == *name);
         self.tail.clear();
         !self.funcs.is_empty()
     }
@@ -112,14 +114,14 @@ impl Object {
     /// Bare instructions. Functions begin where others are called.
     pub fn of_bytes(bytes: &[u8], big_endian: bool) -> Self {
         let (insns, tail) = slots(bytes, big_endian);
-        let called = insns.iter().enumerate().filter_map(|(slot, insn)| {
-            let to = insn.destination(slot).filter(|_| insn.refers_to_function())?;
-            Some((to, format!("f{to}")))
-        });
-        let starts = called.filter(|&(slot, _)| slot != 0).collect();
+        let called = insns.iter().enumerate();
+        let called = called.filter_map(|(slot, insn)| insn.destination(slot).filter(|_| insn.refers_to_function()));
+        let mut starts: Vec<usize> = called.collect();
+        starts.sort_unstable();
+        starts.dedup();
         let mut code = Code { tail: tail.to_vec(), ..Code::default() };
         code.insns = insns;
-        code.divide(starts, "main");
+        code.divide(starts, |slot| if slot == 0 { "main".to_owned() } else { format!("f{slot}") });
         Self { big_endian, sections: vec![code], ..Self::default() }
     }
 
@@ -164,8 +166,8 @@ impl Object {
                     starts.entry(slot).or_insert_with(|| functions.name(&name));
                 }
             }
-            let first = if starts.contains_key(&0) { String::new() } else { functions.name(&word(&code.name)) };
-            code.divide(starts, &first);
+            starts.entry(0).or_insert_with(|| functions.name(&word(&code.name)));
+            code.divide(starts.keys().copied().collect(), |slot| starts.get(&slot).cloned().unwrap_or_default());
             object.sections.push(code);
         }
         for at in 0..sections.len() {

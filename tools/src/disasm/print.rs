@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bpfkit_asm::{Insn, Names, Statement, statements};
 
 use super::Args;
-use super::object::{Code, Object, Span};
+use super::object::{Code, Object, SourceLine, Span};
 use bpfkit_loader::Attach;
 
 use crate::asm::{self, directive, quoted};
@@ -63,12 +63,13 @@ pub fn print(args: &Args, name: &str, object: &Object, output: &mut Output) -> R
                 output.line(&line)?;
             }
         }
+        let sources = object.lines(section);
         for func in &section.funcs {
             if object.is_elf || section.funcs.len() > 1 {
                 output.line("")?;
                 output.line(&format!(".func {}", func.name))?;
             }
-            function(args, object, section, func, output)?;
+            function(args, object, section, (func, &sources), output)?;
         }
         if !section.tail.is_empty() {
             output.line(&format!(".bytes {}", asm::spaced(&section.tail)))?;
@@ -77,10 +78,16 @@ pub fn print(args: &Args, name: &str, object: &Object, output: &mut Output) -> R
     Ok(())
 }
 
-fn function(args: &Args, object: &Object, section: &Code, func: &Span, output: &mut Output) -> Result<(), Error> {
+/// Prints a function, with the source lines of its section.
+fn function(
+    args: &Args,
+    object: &Object,
+    section: &Code,
+    (func, sources): (&Span, &[SourceLine<'_>]),
+    output: &mut Output,
+) -> Result<(), Error> {
     let names = Called(section);
     let mut line = String::new();
-    let sources = object.lines(section);
     let mut next = sources.partition_point(|source| source.slot < func.slots.start);
     for statement in statements(&section.insns, func.slots.clone(), &names) {
         while let Some(source) = sources.get(next).filter(|source| source.slot <= statement.slot) {
