@@ -58,8 +58,10 @@ impl PagedFile {
         let file = File::open(path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or_default();
         let memory = call("mmap", || MmapOptions::new().len(size.max(1)).map_anon())?;
-        // A huge page would take as much memory as half of the file. A kernel that has none refuses the advice.
-        let _ = memory.advise(Advice::NoHugePage);
+        // A huge page would take as much memory as half of the file. A kernel that has none refuses the advice, and Miri has no such call.
+        if !cfg!(miri) {
+            let _ = memory.advise(Advice::NoHugePage);
+        }
         let page = page_size();
         let read = std::iter::repeat_with(AtomicBool::default).take(size.div_ceil(page)).collect();
         let shift = page.trailing_zeros();

@@ -270,6 +270,7 @@ impl Drop for Twin {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::AsFd;
     use std::path::Path;
 
     use super::*;
@@ -290,5 +291,29 @@ mod tests {
         // Nobody has the other end any more.
         drop(tell);
         assert_eq!(done.read(&mut byte).unwrap(), 0);
+    }
+
+    #[test]
+    fn clocks_go_on_and_days_have_24_hours() {
+        let (since_start, since_1970) = (monotonic(), realtime());
+        assert!(since_start > 0 && monotonic() >= since_start);
+        // 2020 has been.
+        assert!(since_1970 > 1_577_836_800_000_000_000, "{since_1970}");
+        let (hours, minutes, seconds) = time_of_day(since_1970 / 1_000_000_000);
+        // A leap second is the sixty-first.
+        assert!(hours < 24 && minutes < 60 && seconds <= 60, "{hours}:{minutes}:{seconds}");
+        let (_, _, next) = time_of_day(1_577_836_801);
+        assert_eq!(next, 1);
+        assert!(page_size().is_power_of_two() && page_size() >= 4096);
+    }
+
+    #[test]
+    fn what_is_waited_for_together_is_a_set() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let epoll = Epoll::new().unwrap();
+        assert!(epoll.as_fd().as_raw_fd() >= 0);
+        epoll.add(reader.as_fd()).unwrap();
+        // It is there already.
+        assert_eq!(epoll.add(reader.as_fd()).unwrap_err().raw_os_error(), Some(libc::EEXIST));
     }
 }

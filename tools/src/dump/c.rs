@@ -5,6 +5,7 @@ use bpfkit_loader::{Filled, Identifiers, MapSpec};
 
 use super::Subject;
 use super::listing::{Listing, Row};
+use super::made::Made;
 use crate::Error;
 use crate::escape::Escaped;
 use crate::output::Output;
@@ -22,13 +23,14 @@ struct bpf_hole {
 ///
 /// # Errors
 /// As [`Output::line`].
-pub fn print(subject: &Subject<'_>, listings: &[Listing], output: &mut Output) -> Result<(), Error> {
+pub fn print(subject: &Subject<'_>, output: &mut Output) -> Result<(), Error> {
     let mut names = Identifiers::default();
     output.line(&format!("/* BPF programs for Linux {}, in this machine's byte order */", subject.target.version()))?;
     output.line(HEAD)?;
     maps(&names.take("maps", ""), &subject.maps, output)?;
-    for listing in listings {
-        program(listing, &mut names, output)?;
+    for linked in &subject.programs {
+        let head = Listing::head(linked, &subject.maps);
+        program(Made { head: &head, program: linked, place: None }, &mut names, output)?;
     }
     Ok(())
 }
@@ -54,46 +56,43 @@ fn maps(array: &str, maps: &[MapSpec], output: &mut Output) -> Result<(), Error>
     output.line("};")
 }
 
-fn program(listing: &Listing, names: &mut Identifiers, output: &mut Output) -> Result<(), Error> {
-    let Listing { name, kind, attach, license, .. } = listing;
+fn program(made: Made<'_>, names: &mut Identifiers, output: &mut Output) -> Result<(), Error> {
+    let Listing { name, kind, attach, license, .. } = made.head;
     // A program may be called like a function of C or a word of the language.
     let array = |of| names.take(&format!("{name}_{of}"), "prog");
     let [insns, maps, fields] = ["insns", "maps", "fields"].map(array);
-    let about = format!("{name}: {attach}; type {kind}, licence {license}, {} slots", listing.slots());
+    let about = format!("{name}: {attach}; type {kind}, licence {license}, {} slots", made.slots());
     output.line("")?;
     output.line(&comment(&about))?;
     output.line(&format!("const struct bpf_insn {insns}[] = {{"))?;
-    for row in &listing.rows {
-        if let Some(function) = listing.function_at(row.slot) {
+    for row in made.rows() {
+        if let Some(function) = made.head.function_at(row.slot) {
             output.line(&format!("\t{}", comment(&format!("{}:", function.name))))?;
         }
         for label in &row.labels {
             output.line(&format!("\t{}", comment(&format!("{label}:"))))?;
         }
-        output.line(&format!("\t{}", comment(&about_row(row))))?;
+        output.line(&format!("\t{}", comment(&about_row(&row))))?;
         output.line(&format!("\t{{ {} }},", insn(row.insn)))?;
         if let Some(second) = row.second {
             output.line(&format!("\t{{ .imm = {} }},", second.imm))?;
         }
     }
     output.line("};")?;
-    let collected = |of: fn(&Row) -> Option<Hole<'_>>| listing.rows.iter().filter_map(of).collect::<Vec<_>>();
+    let named: Vec<_> = made.program.maps().iter().map(|(&slot, name)| (slot, name.as_str(), None)).collect();
     let what = "What a loader puts into .imm: the descriptor of the map.";
-    holes(what, &maps, &collected(map), output)?;
+    holes(what, &maps, &named, output)?;
+    let filled: Vec<_> = made.program.filled().iter().filter_map(field).collect();
     let what = "What is in .off or .imm for this kernel: the offset of the member, or its size.";
-    holes(what, &fields, &collected(field), output)
+    holes(what, &fields, &filled, output)
 }
 
 /// A slot that wants something, what that is called, and what was found.
 type Hole<'a> = (usize, &'a str, Option<&'a Filled>);
 
-fn map(row: &Row) -> Option<Hole<'_>> {
-    row.map.as_ref().map(|name| (row.slot, name.as_str(), None))
-}
-
-fn field(row: &Row) -> Option<Hole<'_>> {
-    match row.filled.as_ref()? {
-        Filled::Offset(field) | Filled::Size(field) => Some((row.slot, &field.path, row.filled.as_ref())),
+fn field<'a>((&slot, filled): (&usize, &'a Filled)) -> Option<Hole<'a>> {
+    match filled {
+        Filled::Offset(field) | Filled::Size(field) => Some((slot, &field.path, Some(filled))),
         _ => None,
     }
 }

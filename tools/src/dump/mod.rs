@@ -228,6 +228,9 @@ impl View {
                 output.flush()
             });
         }
+        if self.format == Format::C {
+            return self.write(false, output, |output| c::print(subject, output).and_then(|()| output.flush()));
+        }
         let listings = self.listings(subject)?;
         self.write(false, output, |output| self.finish(subject, &listings, output))
     }
@@ -350,7 +353,6 @@ impl View {
 
     fn finish(&self, subject: &Subject<'_>, listings: &[Listing], output: &mut Output) -> Result<(), Error> {
         match self.format {
-            Format::C => c::print(subject, listings, output)?,
             Format::Html => {
                 page::print(&format!("Programs for Linux {}", subject.target.version()), listings, output)?;
             }
