@@ -11,7 +11,7 @@ use crate::meter::within;
 pub(super) fn assembler(bytes: &[u8]) {
     let Some(source) = super::text(bytes) else { return };
     let lines = source.lines().count().max(1);
-    let parsed = within(64, bytes.len(), || Asm::parse(source, "text").map(Asm::finish));
+    let parsed = within(80, bytes.len(), || Asm::parse(source, "text").map(Asm::finish));
     match parsed {
         Err(error) => {
             let said = error.to_string();
@@ -25,7 +25,7 @@ pub(super) fn assembler(bytes: &[u8]) {
         }
     }
     // The whole document with its directives.
-    let _ = within(64, bytes.len(), || bpfkit::fuzzing::assemble(source));
+    let _ = within(80, bytes.len(), || bpfkit::fuzzing::assemble(source));
 }
 
 /// Instructions are the same after they were a text.
