@@ -142,6 +142,36 @@ impl Feature {
     }
 }
 
+impl Feature {
+    /// The options of the kernel's configuration, beside CONFIG_BPF_SYSCALL, without which a kernel of any version lacks it; empty where
+    /// there is none. The first of them is the one that kernels of distributions leave out most often.
+    pub fn config(self) -> &'static [&'static str] {
+        use Feature::*;
+        const TYPES: &str = "CONFIG_DEBUG_INFO_BTF";
+        const TRAMPOLINES: &str = "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS";
+        match self {
+            Kprobes | KprobePmu | KprobeTracefs => &["CONFIG_KPROBE_EVENTS"],
+            KprobeMulti | KprobeSession => &["CONFIG_FPROBE"],
+            UprobePmu | UprobeRefCtr | UprobeTracefs | UprobeMulti | UprobeSession => &["CONFIG_UPROBE_EVENTS"],
+            Tracepoint | RawTracepoint | PerfEvent => &["CONFIG_BPF_EVENTS"],
+            Fentry | TracingLink => &[TYPES, TRAMPOLINES],
+            FmodRet => &[TYPES, TRAMPOLINES, "CONFIG_SECURITY"],
+            Lsm => &["CONFIG_BPF_LSM", TYPES, TRAMPOLINES],
+            KernelBtf | TpBtf | Iter | Kfunc | Sleepable => &[TYPES],
+            _ => &[],
+        }
+    }
+
+    /// How a kernel is said to have refused it: one that is new enough was built without it, or is kept from it.
+    pub(crate) fn refused_by(self, version: Version) -> String {
+        let options = self.config().join(" or ");
+        match options.is_empty() || version < self.since() {
+            true => format!("this one, {version}, refused it"),
+            false => format!("this one, {version}, refused it, as those do that are built without {options}"),
+        }
+    }
+}
+
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
@@ -169,4 +199,22 @@ pub enum Known {
     ByVersion,
     /// [`crate::TargetBuilder::without`] says so.
     Without,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_kernel_without_a_feature_was_built_so_and_an_old_one_is_only_old() {
+        let refused = |feature: Feature, minor| feature.refused_by(Version::new(5, minor));
+        assert_eq!(
+            refused(Feature::Kprobes, 15),
+            "this one, 5.15, refused it, as those do that are built without CONFIG_KPROBE_EVENTS"
+        );
+        assert_eq!(refused(Feature::Fentry, 4), "this one, 5.4, refused it");
+        let options = "CONFIG_DEBUG_INFO_BTF or CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS";
+        assert!(refused(Feature::Fentry, 15).ends_with(&format!("built without {options}")));
+        assert_eq!(refused(Feature::Jmp32, 15), "this one, 5.15, refused it", "no option leaves it out");
+    }
 }

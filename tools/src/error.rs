@@ -45,7 +45,7 @@ impl fmt::Display for Error {
                 places.iter().try_for_each(|(place, why)| write!(f, "\n  {place}: {why}"))
             }
             Self::NoProbe(tried) => {
-                f.write_str("no probe could be attached")?;
+                f.write_str("no probe could be attached; `bpfkit features` shows what this kernel has")?;
                 tried.iter().try_for_each(|(probe, error)| write!(f, "\n  {probe}: {}", Chain(error)))
             }
             Self::Io(what, _) | Self::About(what, _) => f.write_str(what),

@@ -49,3 +49,38 @@ fn the_record_of_a_tracepoint_is_read_once() {
     }
     assert_eq!(records.len(), 1, "{records:?}");
 }
+
+/// System calls that Linux 4.18 lacks, and those that came before it but later than much else: old containers refuse both.
+const YOUNG: &str = "?statx,?rseq,?getrandom,?fsopen,?fsconfig,?fsmount,?open_tree,?move_mount,?fspick,?pidfd_open,\
+    ?pidfd_getfd,?pidfd_send_signal,?clone3,?close_range,?openat2,?faccessat2,?epoll_pwait2,?execveat,?preadv2,?pwritev2,\
+    ?copy_file_range,?mlock2,?membarrier,?memfd_create,?io_uring_setup,?futex_waitv";
+
+#[test]
+fn system_calls_that_old_kernels_and_containers_lack_are_not_needed() {
+    let types = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/btf/6.12.btf");
+    let program = env!("CARGO_BIN_EXE_bpfkit");
+    for line in [
+        &["dump", "tcpconnect", "--kernel", "5.4", "--btf", types][..],
+        &["btf", "stats", types],
+        &["dump", "tcpconnect", "--probe", "tracepoint"],
+        // Where this may trace, nothing else goes on that it would show.
+        &["execsnoop", "--duration", "0.1", "--name", "^no such program$"],
+    ] {
+        let whole = Command::new(program).args(line).output().unwrap();
+        if !whole.status.success() {
+            eprintln!("skipped: {line:?}: {}", String::from_utf8_lossy(&whole.stderr));
+            continue;
+        }
+        for error in ["ENOSYS", "EPERM"] {
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-e", &format!("inject={YOUNG}:error={error}"), "-o", "/dev/null"]);
+            let Ok(old) = strace.arg(program).args(line).output() else {
+                eprintln!("skipped: there is no strace");
+                return;
+            };
+            let said = String::from_utf8_lossy(&old.stderr);
+            assert!(old.status.success(), "{line:?} without them, by {error}: {said}");
+            assert!(old.stdout == whole.stdout, "{line:?} says something else without them, by {error}");
+        }
+    }
+}

@@ -21,7 +21,9 @@ impl Hidden {
         Self(Cow::Borrowed("the kernel has moved them for constants that it hides (net.core.bpf_jit_harden)"));
     pub(super) const TYPES: Self = Self(Cow::Borrowed("it takes CAP_SYS_ADMIN to see types"));
     pub(super) const CODE: Self = Self(Cow::Borrowed("it takes CAP_BPF, or CAP_SYS_ADMIN before Linux 5.8"));
-    pub(super) const INTERPRETED: Self = Self(Cow::Borrowed("the kernel interprets the program"));
+    pub(super) const INTERPRETED: Self = Self(Cow::Borrowed(
+        "the kernel interprets the program; net.core.bpf_jit_enable=1 has it compile those that are loaded later",
+    ));
 
     /// Kernels before this version do not tell.
     pub(super) fn since(version: Version) -> Self {

@@ -91,7 +91,7 @@ impl Target {
         let why = match self.ask(feature) {
             (true, _) => return Ok(()),
             (false, Known::Without) => "it is to do without".to_owned(),
-            (false, Known::Tried) => format!("this one, {}, refused it", self.version),
+            (false, Known::Tried) => feature.refused_by(self.version),
             (false, Known::ByVersion) => format!("{} is older", self.version),
         };
         Err(Error::Missing { feature, why })

@@ -64,7 +64,7 @@ impl Target {
         }
         self.own_btf().map(|(btf, _)| btf).map_err(|why| Error::Missing {
             feature,
-            why: format!("it takes the kernel's own types, {SYSFS_BTF}: {why}"),
+            why: format!("it takes the kernel's own types, {SYSFS_BTF}, which CONFIG_DEBUG_INFO_BTF brings: {why}"),
         })
     }
 

@@ -26,6 +26,7 @@ pub const CASES: &[Case] = &[
     Case { name: "dump::kptr_restrict_2_hides_addresses", run: hidden },
     Case { name: "dump::bpf_jit_harden_2", run: hardened },
     Case { name: "dump::bpf_jit_harden_2_and_kptr_restrict_2", run: hardened_and_hidden },
+    Case { name: "dump::an_interpreted_program_says_how_it_would_be_compiled", run: interpreted },
     Case { name: "dump::runs_are_counted", run: counted },
     Case { name: "dump::a_tools_own_programs_and_their_machine_code", run: own },
     Case { name: "dump::machine_code_of_a_program_that_belongs_to_another", run: belonging },
@@ -208,9 +209,29 @@ fn hardened_and_hidden(ctx: &mut Ctx) -> CaseResult {
     Ok(())
 }
 
+/// There is no machine code to be shown, and there would be.
+fn interpreted(ctx: &mut Ctx) -> CaseResult {
+    let _off = Sysctl::set("net/core/bpf_jit_enable", "0")?;
+    let (prog, _maps) = shown::load(&ctx.target()?)?;
+    let output = ctx.bpfkit()?.args(["dump", "--jited", "--id", &prog.info()?.id.to_string()]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why = "the kernel interprets the program; net.core.bpf_jit_enable=1 has it compile";
+    ensure!(output.status.code() == Some(1) && said.contains(why), "{said}");
+    let _on = jit()?;
+    let (prog, _maps) = shown::load(&ctx.target()?)?;
+    let text = dump(ctx, &["--id", &prog.info()?.id.to_string(), "--jited"])?;
+    ensure!(text.contains("and rax, 1\n"), "{text}");
+    Ok(())
+}
+
 fn counted(ctx: &mut Ctx) -> CaseResult {
     if !ctx.target()?.has(Feature::EnableStats) && !Path::new("/proc/sys/kernel/bpf_stats_enabled").exists() {
-        skip!("this kernel does not count the runs of its programs, as Linux 5.1 does");
+        let (prog, _maps) = shown::load(&ctx.target()?)?;
+        let output = ctx.bpfkit()?.args(["dump", "--stats", "--id", &prog.info()?.id.to_string()]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let why = "it has no /proc/sys/kernel/bpf_stats_enabled either, which came with Linux 5.1\n";
+        ensure!(output.status.code() == Some(1) && said.ends_with(why), "{said}");
+        return Ok(());
     }
     let before = Inventory::now()?.programs;
     let _tool = Tool::start(ctx, "writehist", &["--probe", "tracepoint"])?;

@@ -327,3 +327,18 @@ fn other_kernel(ctx: &mut Ctx) -> CaseResult {
     ensure!(text.contains("Helpers: 80 of 211\n") && text.trim_end().ends_with("get_current_cgroup_id"), "{text}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_says_was_left_out_is_what_leaves_it_out() {
+        for (names, _, options) in LEFT_OUT {
+            let features = names.iter().filter_map(|name| name.parse::<Feature>().ok());
+            for feature in features.filter(|feature| *feature != Feature::Sleepable) {
+                assert!(feature.config().contains(options), "{}: {options}", feature.slug());
+            }
+        }
+    }
+}
