@@ -192,8 +192,8 @@ const OLDER: &[libc::c_long] = &[];
 /// map or link (include/uapi/linux/bpf.h). None makes or finds another.
 const COMMANDS: [u32; 5] = [1, 2, 3, 4, 15];
 
-/// The only command of ioctl(2): PERF_EVENT_IOC_ENABLE of include/uapi/linux/perf_event.h.
-const IOCTLS: [u32; 1] = [0x2400];
+/// The commands of ioctl(2): PERF_EVENT_IOC_ENABLE and PERF_EVENT_IOC_SET_OUTPUT of include/uapi/linux/perf_event.h.
+const IOCTLS: [u32; 2] = [0x2400, 0x2405];
 
 /// The commands of fcntl(2): F_GETFD and F_GETFL, which the standard library asks with.
 const FCNTLS: [u32; 2] = [1, 3];

@@ -62,11 +62,26 @@ pub enum Event<'a> {
 struct Ring {
     cpu: u32,
     memory: RingMap,
-    _event: OwnedFd,
+    event: OwnedFd,
+    /// Whether something may have found no room in it, of which it has not told.
+    may_have_lost: bool,
+}
+
+impl Ring {
+    /// Has something written to it each millisecond, for as long as the descriptor is open.
+    fn ticking(&self) -> std::io::Result<OwnedFd> {
+        let clock = perf::ticks(self.cpu)?;
+        perf::set_output(clock.as_fd(), self.event.as_fd())?;
+        perf::enable(clock.as_fd())?;
+        Ok(clock)
+    }
 }
 
 /// How often it is looked whether a CPU came online, and whether programs could not send.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a clock may take to write to a ring.
+const TICK: Duration = Duration::from_millis(200);
 
 /// The rings of all CPUs, read in order of time.
 #[derive(Debug)]
@@ -111,7 +126,8 @@ impl PerfBuffer {
 
     /// Tells of what programs could not send from what they count themselves, in an array of two u64 for each CPU:
     /// [`UNSENT_NO_RING`] and [`UNSENT_FULL`]. That is exact at any time. What the rings themselves tell of loss comes with the next
-    /// event that finds room, which there may never be; it counts before Linux 5.1, where programs are not told that a ring is full.
+    /// event that finds room, or in the end ([`PerfBuffer::finish`]); it counts before Linux 5.1, where programs are not told that a
+    /// ring is full.
     ///
     /// A CPU that goes offline takes its ring with it: the kernel closes the event for good, and the CPU has none when it comes
     /// back. Such a ring is made again once something is missing.
@@ -146,7 +162,7 @@ impl PerfBuffer {
 
     /// Whether the calling thread may do what it takes to read on when a CPU comes online: open a ring, and tell the map of it.
     pub(crate) fn may_renew(&self) -> bool {
-        let Some(Ring { cpu, _event: event, .. }) = self.rings.first() else { return false };
+        let Some(Ring { cpu, event, .. }) = self.rings.first() else { return false };
         perf::bpf_output(*cpu, 1).is_ok() && self.map.update_fd(*cpu, event, UpdateMode::Any).is_ok()
     }
 
@@ -177,7 +193,7 @@ impl PerfBuffer {
         self.epoll.add(event.as_fd()).map_err(failed("wait for"))?;
         perf::enable(event.as_fd()).map_err(failed("enable"))?;
         self.map.update_fd(cpu, &event, UpdateMode::Any)?;
-        self.rings.push(Ring { cpu, memory, _event: event });
+        self.rings.push(Ring { cpu, memory, event, may_have_lost: false });
         Ok(())
     }
 
@@ -198,19 +214,39 @@ impl PerfBuffer {
         Ok(read)
     }
 
-    /// Hands over everything that is there.
+    /// Hands over everything that is there, and how many events were lost to the last one.
     ///
     /// # Errors
     /// When what was not sent cannot be told.
     pub fn finish(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<usize, Error> {
-        let read = self.read_until(u64::MAX, on_event);
+        let mut read = self.read_until(u64::MAX, on_event);
+        if self.tell_last()? {
+            read += self.read_until(u64::MAX, on_event);
+        }
         self.tell_unsent(on_event)?;
         Ok(read)
     }
 
+    /// Has the rings tell of their last losses, as they do with the next record that finds room: a tick of the CPU's clock. Whether one
+    /// may have. Where programs know of losses themselves they have counted them; before Linux 5.1 they do not.
+    fn tell_last(&mut self) -> Result<bool, Error> {
+        let counted = self.unsent.as_ref().map_or(Ok(Vec::new()), |(map, _)| counts(map))?;
+        let is_counted = counted.iter().any(|[_, full]| *full > 0);
+        let may_have_lost = |ring: &mut Ring| std::mem::take(&mut ring.may_have_lost) && !is_counted;
+        let silent = self.rings.iter_mut().filter_map(|ring| may_have_lost(ring).then_some(&*ring));
+        // Where a clock is refused, the losses stay unknown.
+        let clocks: Vec<(&Ring, OwnedFd)> = silent.filter_map(|ring| Some((ring, ring.ticking().ok()?))).collect();
+        let end = Instant::now() + TICK;
+        while clocks.iter().any(|(ring, _)| ring.memory.head() == ring.memory.tail()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(!clocks.is_empty())
+    }
+
     fn read_until(&mut self, fence: u64, on_event: &mut dyn FnMut(Event<'_>)) -> usize {
         let Self { rings, merge, unsent, lost, .. } = self;
-        for Ring { cpu, memory, .. } in rings {
+        for Ring { cpu, memory, may_have_lost, .. } in rings {
+            *may_have_lost |= memory.is_crowded();
             merge.take(*cpu, memory, &mut |count| {
                 if unsent.is_none() {
                     on_event(Event::Lost { cpu: *cpu, count });

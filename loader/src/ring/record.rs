@@ -36,6 +36,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (record, rest) = bytes.split_at(size);
     let body = &record[HEADER..];
     let record = match kind {
+        // Of a clock that was to write anything (`PerfBuffer::tell_last`).
+        SAMPLE if body.is_empty() => Record::Other,
         SAMPLE => {
             let size = usize::try_from(word(body, 8)?).ok()?;
             Record::Sample { time: long(body, 0)?, data: body.get(12..)?.get(..size)? }
@@ -69,6 +71,7 @@ mod tests {
         let (second, rest) = parse(rest).unwrap();
         assert_eq!(second, Record::Lost { count: 12 });
         assert_eq!(parse(rest), Some((Record::Other, &[][..])));
+        assert_eq!(parse(&record(SAMPLE, &[])), Some((Record::Other, &[][..])), "a tick has nothing but its header");
     }
 
     #[test]

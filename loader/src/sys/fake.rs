@@ -93,6 +93,8 @@ mod tests {
         "perf_event_open" perf::probe_address(1, 0, 0);
         "perf_event_open" perf::cpu_clock(0, 1);
         "clone" perf::probe_apart(0, c"/none");
+        "perf_event_open" perf::ticks(0);
+        "PERF_EVENT_IOC_SET_OUTPUT" perf::set_output(null().as_fd(), null().as_fd());
         "PERF_EVENT_IOC_SET_BPF" perf::set_bpf(null().as_fd(), null().as_fd());
         "PERF_EVENT_IOC_ENABLE" perf::enable(null().as_fd());
         "PROCMAP_QUERY" process::code_mapping(null().as_fd(), 0, &mut [0; 8]);

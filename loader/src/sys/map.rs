@@ -163,6 +163,12 @@ impl RingMap {
         self.position(TAIL).load(Ordering::Relaxed)
     }
 
+    /// Whether so much of it is full that a record may have found no room, which has 64 KiB at most.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let used = usize::try_from(self.head().wrapping_sub(self.tail())).unwrap_or(usize::MAX);
+        self.size.saturating_sub(used) < (self.size / 2).max(1 << 16)
+    }
+
     /// Lets the kernel overwrite what is before `tail`: the Release keeps our reads before it.
     pub(crate) fn set_tail(&self, tail: u64) {
         self.position(TAIL).store(tail, Ordering::Release);
@@ -205,6 +211,15 @@ mod tests {
             ring.set_tail(ring.head());
             assert!(read(&ring).is_empty());
         }
+    }
+
+    #[test]
+    fn a_ring_is_crowded_where_the_largest_record_may_not_fit() {
+        let held = |bytes: usize, pages| RingMap::holding(&vec![0; bytes], 0, pages).unwrap().is_crowded();
+        assert!(!held(100 << 10, 64) && held(160 << 10, 64), "half of 256 KiB");
+        assert!(!held(60 << 10, 32) && held(65 << 10, 32), "64 KiB of 128");
+        assert!(held(1, 4), "a small one always may be");
+        assert!(held(4096, 1));
     }
 
     /// Asked for in any order, across pages and up to the end, which is within one.

@@ -44,11 +44,13 @@ const SW_BPF_OUTPUT: u64 = 10;
 const SAMPLE_TIME: u64 = 1 << 2;
 const SAMPLE_RAW: u64 = 1 << 10;
 const FLAG_ENABLE_ON_EXEC: u64 = 1 << 12;
+const FLAG_DISABLED: u64 = 1;
 const FLAG_FREQ: u64 = 1 << 10;
 const FLAG_WATERMARK: u64 = 1 << 14;
 const FLAG_USE_CLOCKID: u64 = 1 << 25;
 const FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const IOC_ENABLE: libc::c_ulong = 0x2400;
+const IOC_SET_OUTPUT: libc::c_ulong = 0x2405;
 const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 
 /// An event of these tasks: of everybody's on one CPU, or of one process on all.
@@ -128,6 +130,26 @@ pub(crate) fn cpu_clock(cpu: u32, hertz: u64) -> io::Result<OwnedFd> {
         ..Default::default()
     };
     open(attributes, Tasks::All, cpu)
+}
+
+/// A clock of a CPU that writes a record of nothing but its header each millisecond, where it is told to by [`set_output`].
+pub(crate) fn ticks(cpu: u32) -> io::Result<OwnedFd> {
+    let attributes = Attributes {
+        kind: TYPE_SOFTWARE,
+        config: SW_CPU_CLOCK,
+        sample_period: 1_000_000,
+        flags: FLAG_DISABLED | FLAG_USE_CLOCKID,
+        clockid: libc::CLOCK_MONOTONIC,
+        ..Default::default()
+    };
+    open(attributes, Tasks::All, cpu)
+}
+
+/// Has an event write to the ring of another one of its CPU and its time.
+pub(crate) fn set_output(event: BorrowedFd<'_>, ring: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes a number.
+    let set = || done(unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_OUTPUT, ring.as_raw_fd()) });
+    call("PERF_EVENT_IOC_SET_OUTPUT", set)
 }
 
 /// Lets a program run at each event.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use bpfkit_asm::{Version, bpf};
+use bpfkit_asm::bpf;
 use bpfkit_loader::{Attach, Event, MapSpec, Maps, PerfBuffer, PerfOptions, ProgSpec, UNSENT_FULL, online_cpus};
 use std::os::fd::AsFd as _;
 
@@ -171,9 +171,6 @@ fn waits(tool: &Tool) -> Result<u64, Failure> {
 
 /// The connects of one process, of which the tool sees all, while its rows are read or not.
 fn connects(ctx: &mut Ctx, is_read: bool) -> CaseResult {
-    if !is_read && ctx.target()?.version() < Version::new(5, 1) {
-        skip!("Linux before 5.1 tells of the last losses with the next event only");
-    }
     let number = amount(ctx, 3_000, 30_000)?;
     let child = connecting(number)?;
     let pid = child.id().to_string();
@@ -267,7 +264,7 @@ fn events(ctx: &mut Ctx) -> CaseResult {
         Err(error) => skip!("no tracepoint of a system call: {}", crate::guest::case::chain(&error)),
     };
     let own = own_peak()?;
-    let (mut read, mut lost, mut wakes, mut produced) = (0_u64, 0, 0, number * 2);
+    let (mut read, mut lost, mut wakes, produced) = (0_u64, 0, 0, number * 2);
     let began = Instant::now();
     std::thread::scope(|scope| -> CaseResult {
         let cpus = online_cpus()?;
@@ -288,13 +285,7 @@ fn events(ctx: &mut Ctx) -> CaseResult {
         let joined = |caller: ScopedJoinHandle<'_, std::io::Result<()>>| -> CaseResult {
             Ok(caller.join().unwrap_or_else(|_| Err(std::io::Error::other("panic")))?)
         };
-        callers.into_iter().try_for_each(joined)?;
-        // Before Linux 5.1 the rings alone tell of a loss, with the next event that finds room: one more on each CPU finds it.
-        rings.drain(&mut |event| count(&event, &mut read, &mut lost))?;
-        cpus.iter().try_for_each(|&cpu| -> CaseResult {
-            produced += 1;
-            joined(scope.spawn(call(cpu, 1)))
-        })
+        callers.into_iter().try_for_each(joined)
     })?;
     let took = began.elapsed();
     let missed = link.missed().unwrap_or_default();

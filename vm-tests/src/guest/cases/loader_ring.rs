@@ -126,7 +126,13 @@ fn lost(ctx: &mut Ctx) -> Result<(), Failure> {
     ring.finish(&mut |event| arrived.take(&event))?;
     let fit = arrived.values.len();
     ensure!(fit > 0 && fit < 200, "{fit} records fit into a page");
-    // The kernel tells how many were lost with the first record that finds room again.
+    // The kernel tells how many were lost with the first record that finds room again, and that need not be one of a program.
+    ensure_eq!(
+        u64::try_from(fit).unwrap_or_default() + arrived.lost,
+        SENT,
+        "{fit} arrived and {} were lost, the sum",
+        arrived.lost
+    );
     send(SENT);
     ring.finish(&mut |event| arrived.take(&event))?;
     let seen = u64::try_from(arrived.values.len()).unwrap_or_default();
