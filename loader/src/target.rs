@@ -184,7 +184,9 @@ impl Target {
             None
         };
         if let Some(format) = Format::known(category, name) {
-            return Ok(format);
+            // Kernels with patches for real time, vendors' among them, have more before it: types tell, where they have the record.
+            let own = self.btf().ok().and_then(|btf| Format::from_btf(btf, name).ok());
+            return Ok(own.unwrap_or(format));
         }
         self.note(&Format::record(name));
         match self.btf().and_then(|btf| Format::from_btf(btf, name)) {

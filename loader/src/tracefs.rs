@@ -235,7 +235,7 @@ impl Format {
         (!fields.is_empty()).then_some(Self { fields, origin: Origin::Tracefs })
     }
 
-    /// The record of a tracepoint that has been the same in all kernels from 4.18 on.
+    /// The record of a tracepoint that has been the same in all of mainline's kernels from 4.18 on.
     pub(crate) fn known(category: &str, name: &str) -> Option<Self> {
         let field = |name: &str, offset| FormatField { name: name.to_owned(), offset, size: 4 };
         // The name's field is where in the record it is, __data_loc.
@@ -269,7 +269,11 @@ impl Format {
 
 #[cfg(test)]
 mod tests {
+    use bpfkit_asm::Version;
+    use bpfkit_btf::Builder;
+
     use super::*;
+    use crate::Target;
 
     const TEXT: &str = "name: x\nID: 5\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
         \tfield:const void * skaddr;\toffset:8;\tsize:8;\tsigned:0;\n\tfield:__u8 saddr[4];\toffset:32;\tsize:4;\tsigned:0;\n";
@@ -280,6 +284,23 @@ mod tests {
         assert_eq!(format.field("skaddr"), Some(&FormatField { name: "skaddr".into(), offset: 8, size: 8 }));
         assert_eq!(format.field("saddr").map(|field| field.offset), Some(32));
         assert_eq!(format.field("daddr"), None);
+    }
+
+    /// As kernels with patches for real time have it, and some vendors' of 4.18.
+    #[test]
+    fn types_that_have_a_record_are_believed_more_than_what_mainline_has() {
+        let at = |types: Option<Btf>| {
+            let target = Target::offline(types, Version::new(4, 18));
+            let format = target.tracepoint("sched", "sched_process_exec").unwrap();
+            (format.field("filename").unwrap().offset, format.field("pid").unwrap().offset, format.origin())
+        };
+        assert_eq!(at(None), (8, 12, Origin::Fixed));
+        let mut types = Builder::new();
+        let int = types.int("int", 4, true);
+        let record = [("__data_loc_filename", int, 16), ("pid", int, 20), ("old_pid", int, 24)];
+        assert_eq!(at(Some(Btf::parse(types.finish()).unwrap())), (8, 12, Origin::Fixed), "cut to what has no record");
+        types.strukt("trace_event_raw_sched_process_exec", 28, &record);
+        assert_eq!(at(Some(Btf::parse(types.finish()).unwrap())), (16, 20, Origin::Types));
     }
 
     #[test]
