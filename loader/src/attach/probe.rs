@@ -183,6 +183,7 @@ fn text_event(
     place: &str,
 ) -> Result<(OwnedFd, TextProbe), Error> {
     let tracefs = target.tracefs()?;
+    target.require(if at.is_user() { Feature::UprobeTracefs } else { Feature::KprobeTracefs })?;
     let text = tracefs.set_probe(text_kind(at).0, at.is_return(), place)?;
     let event = perf::tracepoint(text.id(tracefs)?, tasks, 0);
     let event = event.map_err(|error| Error::privileged(format!("cannot open the event of {place}"), error))?;

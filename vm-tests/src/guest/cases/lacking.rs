@@ -14,6 +14,7 @@ type CaseResult = Result<(), Failure>;
 pub const CASES: &[Case] = &[
     Case { name: "lacking::bounded_loops", run: bounded_loops },
     Case { name: "lacking::tracing_link", run: tracing_link },
+    Case { name: "lacking::no_way_to_a_function_is_told", run: no_way },
     Case { name: "lacking::enable_stats", run: enable_stats },
     Case { name: "lacking::what_no_tool_asks_for_changes_nothing", run: nothing },
 ];
@@ -37,13 +38,12 @@ const OLD_EXECSNOOP: &[&str] = &["execsnoop::tracepoint_old_kernel", "execsnoop:
 const TABLE: &[(Feature, Lack)] = &[
     (F::Kprobes, Cases(&["skbrecv::without_kprobes_it_takes_the_tracepoint", "bpf2bpf::without_kprobes_it_says_so"])),
     (F::KprobePmu, Cases(&["tcpconnect::kprobe_tracefs", "icmpecho::kprobe_tracefs"])),
-    // Its lack leaves nothing but the PMU, which is tried first.
-    (F::KprobeTracefs, Unused),
+    (F::KprobeTracefs, Cases(&["lacking::no_way_to_a_function_is_told"])),
     (F::KprobeMulti, Unused),
     (F::KprobeSession, Unused),
     (F::UprobePmu, Cases(&["gethostlatency::getaddrinfo_by_tracefs", "loader::uprobes_of_one_program_by_tracefs"])),
     (F::UprobeRefCtr, Cases(&["usdt::semaphore_is_above_0_while_attached"])),
-    (F::UprobeTracefs, Unused),
+    (F::UprobeTracefs, Cases(&["lacking::no_way_to_a_function_is_told"])),
     (F::UprobeMulti, Cases(&["gethostlatency::getaddrinfo_by_pmu", "gethostlatency::gethostby_by_pmu"])),
     (F::UprobeSession, Unused),
     // There is no Linux from 4.18 on without them.
@@ -101,6 +101,23 @@ fn tracing_link(ctx: &mut Ctx) -> CaseResult {
     need_probe(ctx, "fentry")?;
     let said = works(ctx, "tcpconnect", &["--probe", "fentry", "--without", "tracing-link"], &|_| {})?;
     ensure!(said.contains("by BPF_RAW_TRACEPOINT_OPEN; not by BPF_LINK_CREATE"), "{said}");
+    Ok(())
+}
+
+/// Neither the PMU nor text.
+fn no_way(ctx: &mut Ctx) -> CaseResult {
+    let lack = ["uprobe-multi", "uprobe-pmu", "uprobe-tracefs", "kprobe-pmu", "kprobe-tracefs"];
+    for (tool, probe, which) in [("gethostlatency", &[][..], "uprobe"), ("writehist", &["--probe", "kprobe"], "kprobe")]
+    {
+        if which == "kprobe" && need(&ctx.target()?, &[Feature::Kprobes]).is_err() {
+            continue;
+        }
+        let output = ctx.bpfkit()?.arg(tool).args(probe).args(without(&lack)).args(["--duration", "1"]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let pmu = format!("perf PMU {which}: the kernel has none");
+        let text = format!("the kernel lacks {which}s by {which}_events in tracefs, which came with Linux 4.");
+        ensure!(output.status.code() == Some(1) && said.contains(&pmu) && said.contains(&text), "{tool}: {said}");
+    }
     Ok(())
 }
 
