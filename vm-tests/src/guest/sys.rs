@@ -408,11 +408,26 @@ pub fn object_ids(object: Object) -> Vec<u32> {
 
 /// The name of an object, if its kind has names and it is still there.
 pub fn object_name(object: Object, id: u32) -> Option<String> {
-    let commands = object.commands();
-    let offset = commands.name?;
+    let offset = object.commands().name?;
+    let info = object_info(object, id)?;
+    let name = info.get(offset..offset + NAME_LEN)?;
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Whether a BTF object is the kernel's or a module's own (Linux 5.11), which it makes when it is first asked for something by them.
+pub fn is_kernels_own(btf: u32) -> bool {
+    object_info(Object::Btf, btf).is_some_and(|info| info[KERNEL_BTF] != 0)
+}
+
+/// The offset of `kernel_btf`, of which the first byte tells, in `struct bpf_btf_info`.
+const KERNEL_BTF: usize = 28;
+
+/// What the kernel tells of an object that is still there.
+fn object_info(object: Object, id: u32) -> Option<[u8; 256]> {
     let mut attr: [u32; 3] = [id, 0, 0];
     // SAFETY: as in `object_ids`.
-    let fd = libc::c_int::try_from(unsafe { bpf(commands.fd_by_id, &mut attr) }).ok().filter(|&fd| fd >= 0)?;
+    let fd = libc::c_int::try_from(unsafe { bpf(object.commands().fd_by_id, &mut attr) }).ok().filter(|&fd| fd >= 0)?;
     // SAFETY: the kernel just gave this descriptor to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut info = [0_u8; 256];
@@ -420,12 +435,7 @@ pub fn object_name(object: Object, id: u32) -> Option<String> {
     // bpf_fd, info_len, info
     let mut attr: [u32; 4] = [u32::try_from(fd.as_raw_fd()).ok()?, u32::try_from(info.len()).ok()?, first, second];
     // SAFETY: the attributes are these words; the kernel writes at most info_len bytes to `info`, which outlives the call.
-    if unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) } < 0 {
-        return None;
-    }
-    let name = info.get(offset..offset + NAME_LEN)?;
-    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    Some(String::from_utf8_lossy(name).into_owned())
+    if unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) } < 0 { None } else { Some(info) }
 }
 
 /// `BPF_PROG_LOAD` of `enum bpf_cmd`.

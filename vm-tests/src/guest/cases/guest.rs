@@ -3,16 +3,21 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 
-use crate::guest::case::{Case, Ctx, Doing as _, Failure};
+use bpfkit_loader::Feature;
+use bpfkit_tests::shown;
+
+use crate::guest::case::{Case, Ctx, Doing as _, Failure, need};
+use crate::guest::leaks::Leftovers;
 use crate::guest::mounts::{MOUNTS, is_mounted};
 use crate::guest::sys::{self, Object};
-use crate::{ensure, ensure_eq, skip};
+use crate::{ensure, ensure_eq, fail, skip};
 
 pub const CASES: &[Case] = &[
     Case { name: "guest::file_systems_are_mounted", run: mounts },
     Case { name: "guest::loopback_is_up", run: loopback },
     Case { name: "guest::memlock_limit_is_the_kernels_own", run: memlock },
     Case { name: "guest::programs_of_others_are_absent", run: alone },
+    Case { name: "guest::the_kernels_own_types_are_no_leftovers", run: own_types },
     Case { name: "guest::tool_is_the_shipped_one", run: tool },
 ];
 
@@ -26,6 +31,24 @@ fn mounts(ctx: &mut Ctx) -> Result<(), Failure> {
         if known.lines().any(|line| line.split_whitespace().next_back() == Some(mount.kind)) {
             ensure!(is_mounted(&table, mount), "no {} at {}:\n{table}", mount.kind, mount.at);
         }
+    }
+    Ok(())
+}
+
+/// They have a number from Linux 5.11 on, at the latest when a program is loaded by theirs; those of a program are somebody's.
+fn own_types(ctx: &mut Ctx) -> Result<(), Failure> {
+    let target = ctx.target()?;
+    // The second is asked for by such a program.
+    need(&target, &[Feature::ProgBtf, Feature::TpBtf])?;
+    let (prog, _maps) = shown::load(&target)?;
+    let Some(types) = prog.info()?.btf_id else { fail!("the program has no types") };
+    let (own, others): (Vec<u32>, Vec<u32>) =
+        sys::object_ids(Object::Btf).into_iter().partition(|&id| sys::is_kernels_own(id));
+    ensure!(others.contains(&types) && !own.contains(&types), "{types} is not among {others:?}, but {own:?}");
+    let left = Leftovers::default().now_beyond();
+    ensure!(own.iter().all(|id| !left.contains(&format!("BTF {id} \"\""))), "{own:?}: {left:?}");
+    if own.is_empty() {
+        skip!("the kernel's own types have no number");
     }
     Ok(())
 }
