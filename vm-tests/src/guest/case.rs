@@ -170,6 +170,19 @@ impl Ctx {
         Ok(command)
     }
 
+    /// `bpfkit dump TOOL ARGUMENTS`, with `--btf` where this kernel needs it.
+    ///
+    /// # Errors
+    /// As for `tool`.
+    pub fn dump(&self, line: &[&str]) -> Result<Command, Failure> {
+        let mut command = self.bpfkit()?;
+        command.arg("dump").args(line);
+        if let Some(btf) = self.btf() {
+            command.arg("--btf").arg(btf);
+        }
+        Ok(command)
+    }
+
     /// `bpfkit` without arguments.
     ///
     /// # Errors

@@ -137,8 +137,9 @@ impl Tool {
         arguments: &[&str],
         prepare: &dyn Fn(&mut Command),
     ) -> Result<Self, Failure> {
-        // A tool that is to do without types is not given any.
-        let untyped = arguments.windows(2).any(|pair| pair == ["--without", "kernel-btf"]);
+        // A tool that is to do without types, or has others, is not given any.
+        let untyped =
+            arguments.windows(2).any(|pair| pair == ["--without", "kernel-btf"]) || arguments.contains(&"--btf");
         let mut command = if untyped { ctx.bpfkit()? } else { ctx.tool(name)? };
         if untyped {
             command.arg(name);

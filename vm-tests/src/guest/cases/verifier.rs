@@ -123,8 +123,8 @@ fn tools(ctx: &mut Ctx) -> Result<(), Failure> {
     // Linux 6.1 of Debian has only a copy of it, to which skbrecv attaches; what it lists is the program for the function itself.
     let received = target.btf().is_ok_and(|btf| btf.find("__netif_receive_skb_core", &[Kind::FUNC]).is_some());
     for line in lines.into_iter().filter(|line| received || line[0] != "skbrecv") {
-        let mut command = ctx.tool("dump")?;
-        command.args(line).args(["--verifier", "--full", "--json"]);
+        let mut command = ctx.dump(line)?;
+        command.args(["--verifier", "--full", "--json"]);
         let output = command.output()?;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{line:?}: {}: {errors}", output.status);
@@ -167,9 +167,8 @@ fn check(program: &Value) -> Result<(), Failure> {
 
 fn nothing_stays(ctx: &mut Ctx) -> Result<(), Failure> {
     let run = |arguments: &[&str]| -> Result<_, Failure> {
-        let mut command = ctx.tool("dump")?;
-        command.arg("tcpconnect").args(arguments);
-        Ok(command.output()?)
+        let line = [&["tcpconnect"], arguments].concat();
+        Ok(ctx.dump(&line)?.output()?)
     };
     let output = run(&["--probe", "tracepoint", "--verifier"])?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
