@@ -18,6 +18,8 @@ use bpfkit_loader::{
 
 #[path = "native/loaded.rs"]
 mod loaded;
+#[path = "native/ring.rs"]
+mod ring;
 
 /// Why a test did not run here.
 struct Skip(String);
@@ -39,6 +41,7 @@ const TESTS: &[Test] = &[
     ("what_is_hidden_has_a_reason", loaded::hidden),
     ("runs_are_counted_while_they_are_asked_for", loaded::runs),
     ("a_tracepoint_counts_until_its_link_is_dropped", tracepoint),
+    ("a_full_ring_tells_in_the_end_how_much_it_lost", ring::lost),
     ("types_out_of_dwarf_are_taken_by_the_kernel", dwarf),
     ("nothing_stays_open_whether_it_worked_or_not", descriptors),
     ("a_refusal_for_want_of_privilege_says_what_is_missing", unprivileged),
