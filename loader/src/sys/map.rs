@@ -166,7 +166,7 @@ impl RingMap {
     /// Whether so much of it is full that a record may have found no room, which has 64 KiB at most.
     pub(crate) fn is_crowded(&self) -> bool {
         let used = usize::try_from(self.head().wrapping_sub(self.tail())).unwrap_or(usize::MAX);
-        self.size.saturating_sub(used) < (self.size / 2).max(1 << 16)
+        used > 0 && self.size.saturating_sub(used) < (self.size / 2).max(1 << 16)
     }
 
     /// Lets the kernel overwrite what is before `tail`: the Release keeps our reads before it.
@@ -218,7 +218,7 @@ mod tests {
         let held = |bytes: usize, pages| RingMap::holding(&vec![0; bytes], 0, pages).unwrap().is_crowded();
         assert!(!held(100 << 10, 64) && held(160 << 10, 64), "half of 256 KiB");
         assert!(!held(60 << 10, 32) && held(65 << 10, 32), "64 KiB of 128");
-        assert!(held(1, 4), "a small one always may be");
+        assert!(held(1, 4) && !held(0, 4), "a small one with anything in it");
         assert!(held(4096, 1));
     }
 
