@@ -166,10 +166,11 @@ impl Plan {
     }
 
     /// What is booted. An emulated processor takes as long to unpack a kernel as for a third of the rest of its boot, so that this is
-    /// done for it, and once for all boots; but where addresses are to be random, which the kernel's own decompressor sees to.
+    /// done for it, and once for all boots; but where addresses are to be random, which the kernel's own decompressor sees to. Kernels
+    /// from outside are booted as they came: the entry for machine monitors was Xen's alone before Linux 5.0, though it has the same note.
     fn kernel(&self, image: &BootImage, boot: Boot, accel: Accel) -> PathBuf {
-        let as_it_came = self.program.is_some() || accel == Accel::Kvm || !boot.words.contains(&FIXED);
-        let unpacked = if as_it_came { None } else { unpacked::vmlinux(&self.work, &image.kernel) };
+        let is_plain = self.program.is_none() && accel == Accel::Tcg && boot.words.contains(&FIXED);
+        let unpacked = (is_plain && image.is_listed).then(|| unpacked::vmlinux(&self.work, &image.kernel)).flatten();
         unpacked.unwrap_or_else(|| image.kernel.clone())
     }
 

@@ -141,7 +141,8 @@ impl Cli {
 fn outside(text: &str) -> Result<BootImage, String> {
     let mut parts = text.split(',');
     let kernel = PathBuf::from(parts.next().unwrap_or_default());
-    let mut image = BootImage { name: name_of(&kernel), origin: kernel.display().to_string(), kernel, btf: None };
+    let mut image =
+        BootImage { name: name_of(&kernel), origin: kernel.display().to_string(), kernel, btf: None, is_listed: false };
     for part in parts {
         match part.split_once('=') {
             Some(("btf", file)) if !file.is_empty() => image.btf = Some(file.into()),

@@ -22,6 +22,8 @@ pub struct BootImage {
     pub btf: Option<PathBuf>,
     /// Where it came from, for the results.
     pub origin: String,
+    /// Whether it is one of the list: those are known to begin without their decompressor.
+    pub is_listed: bool,
 }
 
 /// Where images are kept and fetched.
@@ -55,7 +57,7 @@ impl Store {
             fs::write(&origin, package).map_err(|error| format!("write {}: {error}", origin.display()))?;
         }
         let origin = fs::read_to_string(origin).unwrap_or_default();
-        Ok(BootImage { name: line.name.to_owned(), kernel, btf: None, origin })
+        Ok(BootImage { name: line.name.to_owned(), kernel, btf: None, origin, is_listed: true })
     }
 
     /// Downloads the newest package that holds an image, and says which it was.

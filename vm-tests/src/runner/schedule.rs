@@ -116,7 +116,7 @@ mod tests {
     const FOUR: Boot = Boot { name: "four", words: &[], smp: Some(4) };
 
     fn image(name: &str) -> BootImage {
-        BootImage { name: name.to_owned(), kernel: "/k".into(), btf: None, origin: String::new() }
+        BootImage { name: name.to_owned(), kernel: "/k".into(), btf: None, origin: String::new(), is_listed: true }
     }
 
     #[test]
