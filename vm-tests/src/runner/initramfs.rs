@@ -1,13 +1,11 @@
 //! The first file system of a guest: our init, what it is to run, and nothing else.
 
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
 
 use super::build::{Binaries, Lookup};
 use super::cpio::Cpio;
+use super::kept::{self, Kind};
 use super::tree::Tree;
 
 /// Where the guest finds the tool.
@@ -31,11 +29,6 @@ const FILES: &[(&str, &str)] = &[
 /// Device files for a kernel without devtmpfs, and for the time before it is mounted: path, major, minor.
 const DEVICES: &[(&str, u32, u32)] =
     &[("dev/console", 5, 1), ("dev/null", 1, 3), ("dev/urandom", 1, 9), ("dev/ttyS0", 4, 64), ("dev/ttyS1", 4, 65)];
-
-/// Tells apart what the guests of a run are writing.
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-/// How long an archive that no run uses is kept.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The archive of the cases: the guest, the tool, and a program that looks up hosts, with its libraries.
 ///
@@ -86,38 +79,13 @@ pub fn keep(work: &Path, base: &[u8], btf: Option<&Path>) -> Result<PathBuf, Str
         cpio.file(BTF.trim_start_matches('/'), 0o644, &read(btf)?);
         bytes.extend(cpio.finish());
     }
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    let directory = work.join("initramfs");
-    let path = directory.join(format!("{:016x}.cpio", hasher.finish()));
-    let failed = |error| format!("write {}: {error}", path.display());
-    fs::create_dir_all(&directory).map_err(failed)?;
-    let known = fs::metadata(&path).is_ok_and(|meta| usize::try_from(meta.len()).is_ok_and(|len| len == bytes.len()));
-    if known {
-        // Its time says when it was last used.
-        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-    } else {
-        // It appears whole or not at all; other guests and other runs may be writing the same.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let partial = directory.join(format!("{}-{number}.partial", std::process::id()));
-        let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
-        if written.is_err() {
-            let _ = fs::remove_file(&partial);
-        }
-        written.map_err(failed)?;
+    let path = Kind::Initramfs.place(work, &bytes);
+    let is_known =
+        fs::metadata(&path).is_ok_and(|meta| usize::try_from(meta.len()).is_ok_and(|len| len == bytes.len()));
+    if !is_known {
+        kept::write(&path, &bytes).map_err(|error| format!("write {}: {error}", path.display()))?;
     }
     Ok(path)
-}
-
-/// Removes the archives, and the kernels that were unpacked, that no run has used for a while.
-pub fn remove_old(work: &Path) {
-    let directories = ["initramfs", "unpacked"].map(|name| fs::read_dir(work.join(name)));
-    for entry in directories.into_iter().flatten().flatten().flatten() {
-        let used = entry.metadata().and_then(|meta| meta.modified());
-        if used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > KEPT)) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -171,9 +139,8 @@ mod tests {
         fs::write(&one, b"o").expect("write");
         keep(work, b"one", None).expect("kept");
         assert_eq!(fs::read(&one).expect("read"), b"one");
-        let old = SystemTime::now() - KEPT - Duration::from_secs(60);
-        File::options().write(true).open(&one).and_then(|file| file.set_modified(old)).expect("aged");
-        remove_old(work);
+        kept::tests::age(&one);
+        kept::remove_old(work);
         assert!(!one.exists());
         assert_eq!(fs::read_dir(work.join("initramfs")).expect("read").count(), 2);
     }

@@ -20,6 +20,7 @@ use super::bundle::Bundle;
 use super::cli::{AccelChoice, Cli};
 use super::image::Store;
 use super::initramfs;
+use super::kept;
 use super::machine::{self, Accel};
 use super::readme;
 use super::report;
@@ -79,7 +80,7 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
     let order = unique_names(cli, &lines)?;
     let bundle = if cli.run.is_empty() { None } else { Some(Bundle::new(&cli.run, &cli.extras).map_err(usage)?) };
     machine::check().map_err(broken)?;
-    initramfs::remove_old(&work);
+    kept::remove_old(&work);
 
     let begin = Instant::now();
     let schedule = Schedule::default();

@@ -10,6 +10,7 @@ mod cpio;
 mod elf;
 mod image;
 mod initramfs;
+mod kept;
 mod machine;
 mod matrix;
 mod pattern;

@@ -1,19 +1,15 @@
 //! Kernel images without their compression, so that no emulated processor has to undo it.
 
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::SystemTime;
 
 use object::Endianness;
 use object::elf::{FileHeader64, NoteType};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
-/// Tells apart what the guests of a run are writing.
-static NUMBER: AtomicU32 = AtomicU32::new(0);
+use super::kept::{self, Kind};
 
 /// What the payload of a bzImage may begin with, and what undoes that compression.
 const PACKERS: [(&[u8], &str); 4] =
@@ -26,26 +22,13 @@ const ENTRY: (&[u8], NoteType) = (b"Xen", NoteType(18));
 /// compression, or the kernel can only be begun by its own decompressor.
 pub fn vmlinux(work: &Path, image: &Path) -> Option<PathBuf> {
     let bytes = fs::read(image).ok()?;
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    let directory = work.join("unpacked");
-    let path = directory.join(format!("{:016x}.vmlinux", hasher.finish()));
-    if let Ok(known) = File::open(&path) {
-        // Its time says when it was last used.
-        let _ = known.set_modified(SystemTime::now());
+    let path = Kind::Unpacked.place(work, &bytes);
+    if path.exists() {
         return Some(path);
     }
     let kernel = unpack(&bytes).filter(|kernel| begins_by_itself(kernel))?;
-    // It appears whole or not at all; other guests and other runs may be writing the same.
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let partial = path.with_extension(format!("{}-{number}.partial", std::process::id()));
-    fs::create_dir_all(&directory).ok()?;
-    let written = fs::write(&partial, kernel).and_then(|()| fs::rename(&partial, &path));
-    if written.is_err() {
-        // There may be no room on the disk: the image as it came does as well.
-        let _ = fs::remove_file(&partial);
-    }
-    written.ok().map(|()| path)
+    // There may be no room on the disk: the image as it came does as well.
+    kept::write(&path, &kernel).ok().map(|()| path)
 }
 
 /// What is packed in a bzImage, by the header that Documentation/arch/x86/boot.rst describes.
