@@ -1,8 +1,13 @@
-//! What /proc/PID/status says of a process.
+//! What /proc says of a process in lines of a key and a number.
 
 use std::{fs, io};
 
-/// Its lines, `PPid:\t1`. The first has the name of the process, which may be any bytes.
+/// The number in the line of a key: `PPid:\t1`.
+pub fn number(lines: &str, key: &str) -> Option<u32> {
+    lines.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?.trim().parse().ok()
+}
+
+/// The lines of /proc/PID/status. The first has the name of the process, which may be any bytes.
 pub struct Status(String);
 
 impl Status {
@@ -16,7 +21,7 @@ impl Status {
 
     /// The number in a line.
     pub fn number(&self, key: &str) -> Option<u32> {
-        self.0.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?.trim().parse().ok()
+        number(&self.0, key)
     }
 }
 
@@ -58,5 +63,13 @@ pub(crate) mod tests {
     fn a_line_is_found_by_all_of_its_key() {
         let status = Status::from(&b"Name:\tx\nPid:\nPPid:\t12\n"[..]);
         assert_eq!((status.number("PPid"), status.number("Pid"), status.number("PP")), (Some(12), None, None));
+    }
+
+    #[test]
+    fn a_descriptors_program_is_read() {
+        let fdinfo = "pos:\t0\nflags:\t02000002\nprog_type:\t17\nprog_jited:\t1\nprog_id:\t42\nrun_cnt:\t0\n";
+        assert_eq!(number(fdinfo, "prog_id"), Some(42));
+        assert_eq!(number("pos:\t0\nmap_id:\t7\n", "prog_id"), None);
+        assert_eq!(number("prog_id:\tmany\n", "prog_id"), None);
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::status;
+
 /// A process that has a descriptor of a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
@@ -27,7 +29,7 @@ fn held(pid: u32) -> Vec<(u32, Holder)> {
     let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     let of = |descriptor: fs::DirEntry| {
         fs::read_link(descriptor.path()).ok().filter(|to| to.as_os_str() == "anon_inode:bpf-prog")?;
-        program(&fs::read_to_string(process.join("fdinfo").join(descriptor.file_name())).ok()?)
+        status::number(&fs::read_to_string(process.join("fdinfo").join(descriptor.file_name())).ok()?, "prog_id")
     };
     let mut ids: Vec<u32> = descriptors.filter_map(of).collect();
     ids.sort_unstable();
@@ -42,30 +44,15 @@ fn comm(process: &Path) -> String {
     String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned()
 }
 
-/// The number of the program that a descriptor is of: a line of its fdinfo.
-fn program(fdinfo: &str) -> Option<u32> {
-    fdinfo.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_holder_whose_name_is_no_text_has_one() {
-        let mut child = crate::status::tests::nameless();
+        let mut child = status::tests::nameless();
         let name = comm(Path::new(&format!("/proc/{}", child.id())));
         child.kill().and_then(|()| child.wait()).unwrap();
         assert_eq!(name, "\u{fffd}\u{1b}");
-    }
-
-    #[test]
-    fn a_descriptors_program_is_read() {
-        assert_eq!(
-            program("pos:\t0\nflags:\t02000002\nprog_type:\t17\nprog_jited:\t1\nprog_id:\t42\nrun_cnt:\t0\n"),
-            Some(42)
-        );
-        assert_eq!(program("pos:\t0\nmap_id:\t7\n"), None);
-        assert_eq!(program("prog_id:\tmany\n"), None);
     }
 }
