@@ -6,7 +6,7 @@ use crate::loaded::{LoadedCode, answered};
 use crate::ring::{Event, Merge};
 use crate::sys::map::RingMap;
 use crate::tracefs::Format;
-use crate::{cpus, kernel, lsm, mapped, trace_pipe, tracefs};
+use crate::{Error, cpus, kernel, lsm, mapped, trace_pipe, tracefs};
 
 /// What comes out of the ring of a CPU that holds these bytes, from position `from` of the reader on, in order of time. `pages` is
 /// how large the ring is.
@@ -41,7 +41,7 @@ pub fn kallsyms_has(list: &[u8], prefix: &str) -> Option<bool> {
 
 /// Such a list to name addresses by.
 pub fn symbols(list: &[u8]) -> Symbols {
-    Symbols(list.to_vec())
+    Symbols::new(list.to_vec(), None)
 }
 
 /// The layout of a tracepoint's record, of its file `format`.
@@ -89,6 +89,9 @@ pub fn chosen(text: &str) -> Option<&str> {
 
 /// What is made of the kernel's answer about a loaded program, of which these bytes are the numbers, the lists, the types and
 /// the list of symbols.
-pub fn loaded(bytes: &[u8]) -> LoadedCode {
+///
+/// # Errors
+/// None: the list of symbols is in memory.
+pub fn loaded(bytes: &[u8]) -> Result<LoadedCode, Error> {
     answered(bytes)
 }

@@ -1,7 +1,9 @@
 //! /proc/kallsyms: which functions the kernel has.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::ops::ControlFlow;
 
 use crate::Error;
 
@@ -59,7 +61,7 @@ pub(crate) fn has_any(prefix: &str) -> Result<Option<bool>, Error> {
     begins(BufReader::new(file), prefix).map_err(|error| Error::io(cannot("read"), error))
 }
 
-pub(crate) fn begins(mut list: impl BufRead, prefix: &str) -> std::io::Result<Option<bool>> {
+pub(crate) fn begins(mut list: impl BufRead, prefix: &str) -> io::Result<Option<bool>> {
     let mut is_empty = true;
     let mut line = Vec::with_capacity(128);
     while list.read_until(b'\n', &mut line)? != 0 {
@@ -73,7 +75,7 @@ pub(crate) fn begins(mut list: impl BufRead, prefix: &str) -> std::io::Result<Op
 }
 
 /// Lines are `ffffffff81000000 T name` and, for modules, a tab and `[module]`.
-pub(crate) fn search(mut list: impl BufRead, name: &str) -> std::io::Result<Symbol> {
+pub(crate) fn search(mut list: impl BufRead, name: &str) -> io::Result<Symbol> {
     let mut symbol = Symbol::default();
     let mut line = Vec::with_capacity(128);
     while list.read_until(b'\n', &mut line)? != 0 {
@@ -105,41 +107,99 @@ pub(crate) fn find_by<K: Ord + Copy>(names: &[(K, String)], key: K) -> Option<&s
     Some(&names[at].1)
 }
 
-/// The list as it was at one time, to name addresses by.
-#[derive(Clone, Debug, Default)]
-pub struct Symbols(pub(crate) Vec<u8>);
+/// The list, to name addresses by. It is long, and is read no further than to what is asked for.
+#[derive(Debug)]
+pub struct Symbols(RefCell<List>);
+
+#[derive(Debug)]
+struct List {
+    /// What was read.
+    text: Vec<u8>,
+    /// Where the rest is.
+    rest: Option<File>,
+}
+
+impl List {
+    /// The line that begins there, without its end; none behind the last.
+    fn line(&mut self, start: usize) -> io::Result<Option<&[u8]>> {
+        let mut seen = start;
+        loop {
+            if let Some(length) = self.text[seen..].iter().position(|&byte| byte == b'\n') {
+                return Ok(Some(&self.text[start..seen + length]));
+            }
+            seen = self.text.len();
+            let Some(rest) = &mut self.rest else { break };
+            if rest.take(1 << 16).read_to_end(&mut self.text)? == 0 {
+                self.rest = None;
+            }
+        }
+        Ok((start < seen).then(|| &self.text[start..]))
+    }
+}
 
 impl Symbols {
-    /// Reads the list.
+    /// Opens the list.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn read() -> Result<Self, Error> {
-        std::fs::read("/proc/kallsyms").map(Self).map_err(|error| Error::io("cannot read /proc/kallsyms", error))
+    /// When it cannot be opened.
+    pub fn open() -> Result<Self, Error> {
+        let file = File::open("/proc/kallsyms").map_err(|error| Error::io("cannot open /proc/kallsyms", error))?;
+        Ok(Self::new(Vec::new(), Some(file)))
     }
 
-    /// The functions, one after the other.
-    fn functions(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.0.split(|&byte| byte == b'\n').filter_map(parse)
+    pub(crate) fn new(text: Vec<u8>, rest: Option<File>) -> Self {
+        Self(RefCell::new(List { text, rest }))
+    }
+
+    /// Shows the functions, one after the other, until somebody has seen enough.
+    fn each(&self, mut shown: impl FnMut(u64, &[u8]) -> ControlFlow<()>) -> Result<(), Error> {
+        let mut list = self.0.borrow_mut();
+        let mut start = 0;
+        let failed = |error| Error::io("cannot read /proc/kallsyms", error);
+        while let Some(line) = list.line(start).map_err(failed)? {
+            if parse(line).is_some_and(|(address, name)| shown(address, name).is_break()) {
+                break;
+            }
+            start += line.len() + 1;
+        }
+        Ok(())
     }
 
     /// Where the kernel counts helpers from; none where addresses are hidden.
-    pub(crate) fn call_base(&self) -> Option<u64> {
-        let base = self.functions().find(|(_, name)| *name == b"__bpf_call_base");
-        base.map(|(address, _)| address).filter(|&address| address != 0)
+    pub(crate) fn call_base(&self) -> Result<Option<u64>, Error> {
+        let mut base = None;
+        self.each(|address, name| {
+            if name != b"__bpf_call_base" {
+                return ControlFlow::Continue(());
+            }
+            base = Some(address).filter(|&address| address != 0);
+            ControlFlow::Break(())
+        })?;
+        Ok(base)
     }
 
     /// The functions that begin at these addresses, as far as the list has them, by address.
-    pub fn names(&self, addresses: &[u64]) -> Vec<(u64, String)> {
-        let mut sorted = addresses.to_vec();
-        sorted.sort_unstable();
-        let known = |&(address, _): &(u64, &[u8])| sorted.binary_search(&address).is_ok();
-        let name = |(address, name): (u64, &[u8])| (address, String::from_utf8_lossy(name).into_owned());
-        let mut names: Vec<(u64, String)> = self.functions().filter(known).map(name).collect();
-        // Of several names for one place, the first that the list has.
-        names.sort_by_key(|&(address, _)| address);
-        names.dedup_by_key(|&mut (address, _)| address);
-        names
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn names(&self, addresses: &[u64]) -> Result<Vec<(u64, String)>, Error> {
+        let mut wanted: Vec<(u64, Option<String>)> = addresses.iter().map(|&address| (address, None)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut left = wanted.len();
+        if left != 0 {
+            self.each(|address, name| {
+                if let Ok(at) = wanted.binary_search_by_key(&address, |&(address, _)| address)
+                    // Of several names for one place, the first that the list has.
+                    && wanted[at].1.is_none()
+                {
+                    wanted[at].1 = Some(String::from_utf8_lossy(name).into_owned());
+                    left -= 1;
+                }
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+        }
+        Ok(wanted.into_iter().filter_map(|(address, name)| Some((address, name?))).collect())
     }
 }
 
@@ -166,18 +226,41 @@ mod tests {
         assert_eq!(begins(&b""[..], "tcp").unwrap(), None);
     }
 
+    const MORE: &[u8] = b"ffffffff81000060 T __bpf_call_base\nffffffff81000060 t other\n\
+        ffffffffc0000000 t bpf_prog_6deef7357e7b4530\t[bpf]\n";
+
     #[test]
     fn addresses_are_named_by_the_function_that_begins_there() {
-        let symbols = Symbols(
-            [LIST, b"ffffffff81000060 T __bpf_call_base\nffffffffc0000000 t bpf_prog_6deef7357e7b4530\t[bpf]\n"]
-                .concat(),
-        );
-        assert_eq!(symbols.call_base(), Some(0xffff_ffff_8100_0060));
-        let names = symbols.names(&[0xffff_ffff_8100_0010, 0xffff_ffff_8100_0020, 0xffff_ffff_c000_0000, 1]);
-        let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+        let symbols = Symbols::new([LIST, MORE].concat(), None);
+        assert_eq!(symbols.call_base().unwrap(), Some(0xffff_ffff_8100_0060));
+        let named = |addresses: &[u64]| symbols.names(addresses).unwrap();
         // What is at 20 is data, and nothing is at 1.
+        let some = [0xffff_ffff_c000_0000, 0xffff_ffff_8100_0010, 0xffff_ffff_8100_0020, 0xffff_ffff_8100_0010, 1];
+        let names: Vec<String> = named(&some).into_iter().map(|(_, name)| name).collect();
         assert_eq!(names, ["tcp_close", "bpf_prog_6deef7357e7b4530"]);
-        assert_eq!(Symbols(b"0000000000000000 T __bpf_call_base\n".to_vec()).call_base(), None);
+        assert_eq!(named(&[0xffff_ffff_8100_0060]), [(0xffff_ffff_8100_0060, "__bpf_call_base".to_owned())]);
+        assert_eq!(named(&[]), []);
+        let hidden = Symbols::new(b"0000000000000000 T __bpf_call_base".to_vec(), None);
+        assert_eq!(hidden.call_base().unwrap(), None);
+    }
+
+    #[test]
+    fn the_list_is_read_as_far_as_it_is_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kallsyms");
+        let text: Vec<u8> = (1..20_000).flat_map(|at| format!("{at:016x} t at_{at:x}\n").into_bytes()).collect();
+        std::fs::write(&path, &text).unwrap();
+        let symbols = Symbols::new(Vec::new(), File::open(&path).ok());
+        let name = |at: u64| vec![(at, format!("at_{at:x}"))];
+        assert_eq!(symbols.names(&[0x10]).unwrap(), name(0x10));
+        let read = symbols.0.borrow().text.len();
+        assert!(read < text.len() / 4, "{read} of {}", text.len());
+        // The first again, and one that comes later; a line may be in two of the parts that are read.
+        for at in (1..20_000).rev().step_by(997) {
+            assert_eq!(symbols.names(&[at]).unwrap(), name(at));
+        }
+        assert_eq!(symbols.names(&[20_000, 2]).unwrap(), name(2));
+        assert_eq!(symbols.0.borrow().text, text);
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::target::Target;
 use crate::verifier::{Rejection, Verdict, has_instructions};
 use crate::{Error, kernel};
 
-/// How much room the verifier is given for its log at first.
-const LOG_FIRST: usize = 64 << 10;
+/// How much room the verifier is given for its log at first: enough for most programs, as each trial goes through all of a program
+/// again. What is not written takes no memory.
+const LOG_FIRST: usize = 1 << 20;
 /// The most that every kernel takes, `UINT_MAX >> 8`: before Linux 5.2 a byte more is EINVAL, and no log at all.
 const LOG_MOST: usize = (16 << 20) - 1;
 /// The most that is asked for to explain a rejection: what does not fit is explained without what the verifier knew.

@@ -6,6 +6,7 @@ use super::hidden::Hidden;
 use super::info::ProgInfo;
 use super::map::LoadedMap;
 use super::{LoadedCode, Symbols};
+use crate::Error;
 use crate::kind::MapType;
 use crate::map::MapInfo;
 use crate::sys::info::{self as answers, ProgAnswer, ProgLists};
@@ -40,7 +41,7 @@ impl Front<'_> {
 }
 
 /// The numbers come first, then the lists, the types and the list of symbols, each after its length in two bytes.
-pub(crate) fn answered(bytes: &[u8]) -> LoadedCode {
+pub(crate) fn answered(bytes: &[u8]) -> Result<LoadedCode, Error> {
     let mut front = Front(bytes);
     let known = usize::from(front.u16());
     let mut info = answers::ProgInfo {
@@ -77,7 +78,7 @@ pub(crate) fn answered(bytes: &[u8]) -> LoadedCode {
         info.jited_line_info_count = u32::try_from(lists.jited_line_info.len() / 8).unwrap_or_default();
     }
     let types = Btf::parse(front.list()).map_err(|_| Hidden::TYPES);
-    let symbols = Symbols(front.0.to_vec());
+    let symbols = Symbols::new(front.0.to_vec(), None);
     let answer = ProgAnswer { info, lists, known };
     let info = ProgInfo::new(&answer);
     let shown = MapInfo { kind: MapType(1), key_size: 4, value_size: 8, max_entries: 1 };

@@ -6,6 +6,7 @@ use bpfkit_btf::{Btf, Kind, TypeId};
 use super::hidden::{Hidden, Shown};
 use super::info::{ProgInfo, longs, words};
 use super::map::LoadedMap;
+use crate::Error;
 use crate::kallsyms::{Symbols, find_by};
 use crate::sys::info::{ProgAnswer, ProgLists};
 
@@ -90,21 +91,27 @@ impl LoadedCode {
         types: Shown<Btf>,
         maps: Vec<LoadedMap>,
         symbols: &Symbols,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let insns = insns(answer);
         let jited = jited(answer);
         let slots = insns.as_deref().unwrap_or_default();
-        let base = symbols.call_base();
+        // The list of symbols is long, and not every program asks for it.
+        let asks = slots.iter().enumerate().any(|(slot, &insn)| calls_kernel(slot, insn));
+        let base = if asks { symbols.call_base()? } else { None };
         let calls: Vec<(usize, Callee)> =
             slots.iter().enumerate().filter_map(|(slot, &insn)| Some((slot, Callee::of(slot, insn, base)?))).collect();
-        let mut addresses: Vec<u64> = jited.iter().flatten().map(|func| func.address).collect();
-        addresses.extend(calls.iter().filter_map(|(_, callee)| callee.address()));
-        let names = symbols.names(&addresses);
+        let mut addresses: Vec<u64> = calls.iter().filter_map(|(_, callee)| callee.address()).collect();
+        // The types have the names of its own functions, too, and without any the program has that of the first.
+        if types.is_err() || func_info(&answer.lists).next().is_none() {
+            let unnamed = jited.iter().flatten().skip(usize::from(!info.name.is_empty()));
+            addresses.extend(unnamed.map(|func| func.address));
+        }
+        let names = symbols.names(&addresses)?;
         let funcs = functions(answer, slots, &info, types.as_ref().ok(), |index| {
             find_by(&names, jited.as_ref().ok()?.get(index)?.address)
         });
         let entry = funcs.first().filter(|func| func.proto.is_some() && (info.is_name_cut() || info.name.is_empty()));
-        Self {
+        Ok(Self {
             name: entry.map_or_else(|| info.name.clone(), |func| func.name.clone()),
             lines: lines(answer, &types),
             attached_to: Ok(None),
@@ -117,7 +124,7 @@ impl LoadedCode {
             types,
             maps,
             jited,
-        }
+        })
     }
 
     /// The source line that a slot belongs to, and where that begins.
@@ -233,6 +240,11 @@ fn target(slot: usize, insn: Insn) -> Option<usize> {
     insn.destination(slot).filter(|_| insn.refers_to_function())
 }
 
+/// Whether an instruction calls a function of the kernel. A tail call is none; it keeps the helper's number.
+fn calls_kernel(slot: usize, insn: Insn) -> bool {
+    insn.code == Opcode::CALL && target(slot, insn).is_none() && insn.helper() != Some(Helper::TAIL_CALL)
+}
+
 /// The source lines: `struct bpf_line_info`, whose strings are in the types.
 fn lines(answer: &ProgAnswer, types: &Shown<Btf>) -> Shown<Vec<LoadedLine>> {
     let ProgAnswer { info, lists, .. } = answer;
@@ -296,8 +308,7 @@ impl Callee {
         if let Some(start) = target(slot, insn) {
             return Some(Self::Own(start));
         }
-        // A tail call is no function; it keeps the helper's number.
-        if insn.code != Opcode::CALL || insn.helper() == Some(Helper::TAIL_CALL) {
+        if !calls_kernel(slot, insn) {
             return None;
         }
         let base = base.filter(|_| insn.imm != 0);

@@ -172,14 +172,14 @@ impl LoadedProg {
     /// All that the kernel shows of its code. `symbols` has the names of what it calls.
     ///
     /// # Errors
-    /// As [`LoadedProg::info`] and [`LoadedProg::types`]; maps that cannot be opened have no names.
+    /// As [`LoadedProg::info`], [`LoadedProg::types`] and [`Symbols::names`]; maps that cannot be opened have no names.
     pub fn code(&self, symbols: &Symbols) -> Result<LoadedCode, Error> {
         let answer = self.everything()?;
         let info = ProgInfo::new(&answer);
         let types = self.types(&info)?;
         let attached_to = self.attached_to(&info)?;
         let maps = info.map_ids.iter().map(|&id| LoadedMap::by_id(id)).collect();
-        let mut code = LoadedCode::new(&answer, info, types, maps, symbols);
+        let mut code = LoadedCode::new(&answer, info, types, maps, symbols)?;
         code.attached_to = attached_to;
         Ok(code)
     }

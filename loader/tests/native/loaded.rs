@@ -55,7 +55,7 @@ fn load(target: &Target) -> (Prog, Maps) {
 }
 
 fn read(prog: &Prog) -> LoadedCode {
-    LoadedProg::by_id(prog.info().unwrap().id).unwrap().code(&Symbols::read().unwrap()).unwrap()
+    LoadedProg::by_id(prog.info().unwrap().id).unwrap().code(&Symbols::open().unwrap()).unwrap()
 }
 
 fn texts(code: &LoadedCode) -> Vec<String> {
@@ -158,7 +158,7 @@ pub fn jited() -> Result<(), Skip> {
     assert_eq!(whole, usize::try_from(code.info.jited_len).unwrap());
     // The kernel's own list of symbols has them at the same place.
     let addresses: Vec<u64> = funcs.iter().map(|func| func.address).collect();
-    let names = Symbols::read().unwrap().names(&addresses);
+    let names = Symbols::open().unwrap().names(&addresses).unwrap();
     assert!(
         names.is_empty()
             || names.len() == 2 && names.iter().any(|(at, name)| *at == addresses[1] && name.ends_with("_second")),

@@ -70,7 +70,7 @@ pub(super) fn kallsyms(bytes: &[u8]) {
         let (addresses, variants) = fuzzing::kallsyms_find(bytes, name);
         let is_there = !addresses.is_empty() || !variants.is_empty();
         assert!(!is_there || fuzzing::kallsyms_has(bytes, name) == Some(true));
-        let names = symbols.names(&addresses);
+        let names = symbols.names(&addresses).expect("it is in memory");
         let named: HashSet<u64> = names.iter().map(|(address, _)| *address).collect();
         assert!(addresses.iter().all(|address| named.contains(address)), "{names:?}");
         assert!(variants.iter().all(|variant| variant.starts_with(name)));
@@ -133,7 +133,7 @@ fn opinion(linked: &Linked, log: String) {
 
 /// The kernel's answer about a program that is loaded.
 pub(super) fn info(bytes: &[u8]) {
-    let code = fuzzing::loaded(bytes);
+    let code = fuzzing::loaded(bytes).expect("it is in memory");
     let slots = code.insns.as_deref().unwrap_or_default();
     for listed in list(slots, &code) {
         assert!(!listed.to_string().is_empty());

@@ -39,8 +39,7 @@ pub fn add(subject: &Subject<'_>, listings: &mut [Listing]) -> Result<(), Error>
         })
     };
     let loaded = subject.programs.iter().map(load).collect::<Result<Vec<_>, _>>()?;
-    // By now the list of symbols has the programs' own functions too.
-    let symbols = Symbols::read()?;
+    let symbols = Symbols::open()?;
     for (listing, prog) in listings.iter_mut().zip(&loaded) {
         beside_source(listing, &prog.loaded().code(&symbols)?, &symbols)?;
     }
@@ -113,7 +112,7 @@ fn put(
     let targets: Vec<u64> = decoded.iter().flat_map(|(_, insns)| insns).filter_map(X86::target).collect();
     // Its own functions are known by better names than the kernel's, and so come first.
     let own = funcs.iter().zip(&code.funcs).map(|(func, known)| (func.address, known.name.clone()));
-    let names: Vec<(u64, String)> = own.chain(symbols.names(&targets)).collect();
+    let names: Vec<(u64, String)> = own.chain(symbols.names(&targets)?).collect();
     for (index, (func, insns)) in decoded.iter().enumerate() {
         let end = func.address.saturating_add(u64::try_from(func.bytes.len()).unwrap_or_default());
         // Without lines, or with none that is in this function, all of it is behind its last row.

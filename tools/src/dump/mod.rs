@@ -268,7 +268,7 @@ impl View {
             let form = "what the verifier has rewritten cannot be loaded again: it is shown as text, json, dot or html";
             return Err(Error::Request(form.to_owned()));
         }
-        let symbols = Symbols::read()?;
+        let symbols = Symbols::open()?;
         let holders = holders::all();
         let listing = |program: &LoadedProg| {
             let code = program.code(&symbols)?;
