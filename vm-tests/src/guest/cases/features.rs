@@ -294,7 +294,7 @@ fn untyped(ctx: &mut Ctx) -> CaseResult {
         sys::private_mounts().doing(|| "a mount namespace".to_owned())?;
         sys::mount("tmpfs", Path::new("/sys/kernel/btf")).doing(|| "hide the types".to_owned())?;
     }
-    let report = json(ctx.bpfkit()?, &["--all"])?;
+    let report = json(ctx.bpfkit()?, &[])?;
     for (list, names) in [
         ("features", &["kernel-btf", "fentry", "fmod-ret", "lsm", "tp-btf", "tracing-link", "iter", "kfunc"][..]),
         ("program_types", &["tracing", "lsm", "struct_ops"]),

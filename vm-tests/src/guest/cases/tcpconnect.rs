@@ -161,12 +161,12 @@ fn failed_at_once(ctx: &mut Ctx) -> CaseResult {
 }
 
 /// Runs the tool with an option that fits and one that does not: the row is there, and then is not.
-fn both(ctx: &Ctx, fits: &[&str], not: &[&str], user: Option<u32>) -> CaseResult {
+fn both(ctx: &Ctx, fits: &[&str], not: &[&str]) -> CaseResult {
     let (_listener, to) = listen(V4.parse()?)?;
     for probe in probes(ctx) {
         for (options, expected) in [(fits, 1), (not, 0)] {
             let mut tool = Tool::start(ctx, "tcpconnect", &[&["--probe", probe], options].concat())?;
-            let (pid, _) = connect_child(user, &[to])?;
+            let (pid, _) = connect_child(None, &[to])?;
             let rows = tool.rows()?;
             let found = of(&rows, pid).len();
             ensure!(found == expected, "{probe} {options:?}: {found} rows, not {expected}: {rows:#?}\n{}", tool.said);
@@ -203,9 +203,24 @@ fn pid(ctx: &mut Ctx) -> CaseResult {
 }
 
 fn uid(ctx: &mut Ctx) -> CaseResult {
-    both(ctx, &["-u", "1234"], &["-u", "0"], Some(1234))?;
-    // One whose number does not fit a signed constant.
-    both(ctx, &["-u", "4294967000"], &["-u", "1234"], Some(4_294_967_000))
+    // Zero is a user like others, and the other one's number does not fit a signed constant.
+    const USERS: [u32; 2] = [0, 4_294_967_000];
+    let (_listener, to) = listen(V4.parse()?)?;
+    for probe in probes(ctx) {
+        for wanted in USERS {
+            let mut tool = Tool::start(ctx, "tcpconnect", &["--probe", probe, "-u", &wanted.to_string()])?;
+            let mut pids = [0; USERS.len()];
+            for (pid, user) in pids.iter_mut().zip(USERS) {
+                *pid = connect_child(Some(user), &[to])?.0;
+            }
+            let rows = tool.rows()?;
+            for (pid, user) in pids.into_iter().zip(USERS) {
+                let found = of(&rows, pid).len();
+                ensure!(found == usize::from(user == wanted), "{probe} -u {wanted}: {found} of {user}: {rows:#?}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn family(ctx: &mut Ctx) -> CaseResult {
@@ -285,7 +300,7 @@ pub fn set_of(ctx: &Ctx, name: &str, key: u64) -> Result<Pinned, Failure> {
 fn with_set(ctx: &Ctx, option: &str, key: u64) -> CaseResult {
     let (ours, other) = (set_of(ctx, "ours", key)?, set_of(ctx, "other", key + 1)?);
     let (ours, other) = (ours.path.display().to_string(), other.path.display().to_string());
-    both(ctx, &[option, &ours], &[option, &other], None)
+    both(ctx, &[option, &ours], &[option, &other])
 }
 
 /// Where the hierarchy of cgroup v2 is.
@@ -327,7 +342,7 @@ fn cgroup(ctx: &mut Ctx) -> CaseResult {
     let own = own_cgroup()?;
     let empty = cgroup_root()?.join(format!("bpfkit-{}", std::process::id()));
     std::fs::create_dir(&empty)?;
-    let result = both(ctx, &["-C", &own.display().to_string()], &["-C", &empty.display().to_string()], None);
+    let result = both(ctx, &["-C", &own.display().to_string()], &["-C", &empty.display().to_string()]);
     std::fs::remove_dir(&empty)?;
     result
 }

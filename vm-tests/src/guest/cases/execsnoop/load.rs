@@ -21,7 +21,7 @@ use crate::{ensure, ensure_eq, fail};
 pub(super) fn stress(ctx: &mut Ctx) -> CaseResult {
     const WORKERS: usize = 6;
     let brief = brief(ctx)?;
-    let rounds = if ctx.is_vm() { 6 } else { 60 };
+    let rounds = if ctx.is_vm() { 3 } else { 60 };
     for way in Way::all_and_old(ctx) {
         let mut tool = Tool::start(ctx, "execsnoop", &[&way.options[..], &["--json", "--max-args", "60"]].concat())?;
         let argv = |worker: usize, round: usize| -> Vec<String> {
