@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::Error;
 use crate::c::by_name;
-use crate::index::{Index, Section, is_aggregate};
+use crate::index::{Index, KINDS, Kinds, Section, is_aggregate};
 use crate::source::Source;
 use crate::types::{Kind, Type, TypeId};
 
@@ -73,8 +73,9 @@ impl Reader<'_> {
 }
 
 /// The bytes of [`Kind::words`].
-fn layout(kind: Kind) -> Option<(usize, usize)> {
-    kind.words().map(|(fixed, each)| (fixed.len() * 4, each.len() * 4))
+fn layout(kind: Kind) -> Option<[u8; 2]> {
+    let (fixed, each) = kind.words()?;
+    Some([u8::try_from(fixed.len() * 4).ok()?, u8::try_from(each.len() * 4).ok()?])
 }
 
 impl Btf {
@@ -133,10 +134,9 @@ impl Btf {
         let layouts = if header >= MOST_HEADER { section("the layout section", 6)? } else { (0, 0) };
         let described = |kind: u8| {
             let at = layouts.0 + usize::from(kind) * 4;
-            let sizes = if at + 4 <= layouts.1 { source.bytes(at..at + 2)? } else { return None };
-            Some((usize::from(sizes[0]), usize::from(sizes[1])))
+            if at + 4 <= layouts.1 { source.bytes(at..at + 2)?.first_chunk().copied() } else { None }
         };
-        let mut known = [None; 128];
+        let mut known = [None; KINDS];
         for (kind, known) in (0..).zip(&mut known) {
             *known = layout(Kind(kind)).or_else(|| described(kind));
         }
@@ -276,7 +276,7 @@ impl Btf {
             None => {
                 let mut part = self.part();
                 if let Some(mut before) = index.checked_sub(part.offsets.len()) {
-                    self.extend(&mut part, &mut |_, _| {
+                    self.extend(&mut part, &Kinds::ALL, &mut |_| {
                         let is_it = before == 0;
                         before = before.saturating_sub(1);
                         is_it
@@ -300,8 +300,8 @@ impl Btf {
     }
 
     /// Looks at more types, as far as there are any.
-    fn extend(&self, part: &mut Index, is_last: &mut dyn FnMut(u32, u32) -> bool) -> bool {
-        part.extend(&*self.0.source, &self.0.section, is_last).unwrap_or_else(|error| {
+    fn extend(&self, part: &mut Index, kinds: &Kinds, is_last: &mut dyn FnMut(u32) -> bool) -> bool {
+        part.extend(&*self.0.source, &self.0.section, kinds, is_last).unwrap_or_else(|error| {
             let _ = self.0.broken.set(error);
             // Nothing can be told of what comes after it.
             part.next = self.0.section.range.1;
@@ -320,28 +320,22 @@ impl Btf {
             return self.ty(TypeId(self.0.section.first_id + known.index)).ok();
         }
         drop(known);
-        // This runs for thousands of types, and most differ in their kinds.
-        let is_it = |name_off: u32, info: u32| {
-            wanted.checked_shr(Kind::of(info).0.into()).is_some_and(|bits| bits & 1 != 0)
-                && self.string_is(name_off, name.as_bytes())
-        };
-        let among = |index: &Index| {
+        // Most types differ in their kinds, and their names are not looked at.
+        let of = Kinds::from(kinds);
+        let mut is_it = |name_off: u32| self.string_is(name_off, name.as_bytes());
+        let mut among = |index: &Index| {
             if kinds.iter().all(|&kind| is_aggregate(kind)) {
-                return index.aggregates.iter().find(|known| is_it(known.name, known.info)).map(|known| known.index);
+                let mut aggregates = index.aggregates.iter();
+                return aggregates.find(|known| of.have(known.info) && is_it(known.name)).map(|known| known.index);
             }
-            let matches = |&number: &u32| {
-                let (at, _) = index.place(usize::try_from(number).ok()?)?;
-                let head = Reader { bytes: self.0.source.bytes(at..at + 8)?, big_endian: self.is_big_endian() };
-                Some(is_it(head.u32(0)?, head.u32(4)?))
-            };
-            (0..u32::try_from(index.offsets.len()).unwrap_or(u32::MAX)).find(|number| matches(number) == Some(true))
+            index.find(&*self.0.source, &self.0.section, &of, &mut is_it)
         };
         let found = match self.0.whole.get() {
             Some(whole) => among(whole),
             None => {
                 let mut part = self.part();
                 among(&part).or_else(|| {
-                    let is_found = self.extend(&mut part, &mut &is_it);
+                    let is_found = self.extend(&mut part, &of, &mut is_it);
                     u32::try_from(part.offsets.len()).ok().filter(|_| is_found)?.checked_sub(1)
                 })
             }

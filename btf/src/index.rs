@@ -14,7 +14,32 @@ pub(crate) struct Section {
     pub range: (usize, usize),
     pub first_id: u32,
     /// Bytes that follow a type's head: so many, and so many for each element. By kind.
-    pub known: [Option<(usize, usize)>; 128],
+    pub known: [Option<[u8; 2]>; KINDS],
+}
+
+/// As many kinds as there is room for.
+pub(crate) const KINDS: usize = 128;
+
+/// Some of the kinds.
+pub(crate) struct Kinds([bool; KINDS]);
+
+impl Kinds {
+    pub const ALL: Self = Self([true; KINDS]);
+    const NONE: Self = Self([false; KINDS]);
+
+    pub fn have(&self, info: u32) -> bool {
+        self.0[usize::from(Kind::of(info).0)]
+    }
+}
+
+impl From<&[Kind]> for Kinds {
+    fn from(kinds: &[Kind]) -> Self {
+        let mut all = Self::NONE;
+        for kind in kinds {
+            all.0.get_mut(usize::from(kind.0)).into_iter().for_each(|is_one| *is_one = true);
+        }
+        all
+    }
 }
 
 /// The types that were looked at so far, which are the first ones.
@@ -45,6 +70,66 @@ impl Section {
     pub fn u32(&self, bytes: [u8; 4]) -> u32 {
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
+
+    /// The bytes that a type takes; nothing for a kind that nobody knows.
+    #[inline(always)] // a call takes longer than what it does
+    fn size(&self, info: u32) -> Option<u64> {
+        let [fixed, each] = self.known[usize::from(Kind::of(info).0)]?;
+        Some(12 + u64::from(fixed) + u64::from(Kind::elements(info)) * u64::from(each))
+    }
+}
+
+/// A type's head.
+struct Head {
+    /// Its place among all types.
+    index: u32,
+    /// Where it begins.
+    at: u32,
+    name: u32,
+    info: u32,
+}
+
+/// Goes from type to type.
+struct Walk<'a> {
+    source: &'a dyn Source,
+    section: &'a Section,
+    /// Where the next one begins.
+    at: usize,
+    /// Its place among all types.
+    index: u32,
+}
+
+impl Walk<'_> {
+    /// Looks at types until one is the last that is needed. Whether there was such a one.
+    fn each(&mut self, end: usize, mut is_last: impl FnMut(Head) -> bool) -> Result<bool, Error> {
+        // Errors are made only where there is one: this runs for every type of a kernel.
+        let truncated = |what, at| Error::Truncated { what, at, len: self.source.size() };
+        while self.at < end {
+            let mut window = self.source.bytes(self.at..end.min(self.at + WINDOW)).unwrap_or_default();
+            if window.len() < 12 {
+                return Err(truncated("a type", self.at));
+            }
+            while let Some(&[name @ .., a, b, c, d, _, _, _, _]) = window.first_chunk::<12>() {
+                let info = self.section.u32([a, b, c, d]);
+                let Some(size) = self.section.size(info) else {
+                    let id = self.section.first_id.saturating_add(self.index);
+                    return Err(Error::Kind { kind: Kind::of(info).0, id });
+                };
+                let Some(size) = usize::try_from(size).ok().filter(|&size| size <= end - self.at) else {
+                    return Err(truncated("a type's members", self.at));
+                };
+                let Ok(at) = u32::try_from(self.at) else { return Err(truncated("a type", self.at)) };
+                let head = Head { index: self.index, at, name: self.section.u32(name), info };
+                self.at += size;
+                self.index += 1;
+                if is_last(head) {
+                    return Ok(true);
+                }
+                window = window.get(size..).unwrap_or_default();
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl Index {
@@ -61,57 +146,55 @@ impl Index {
 
     /// Looks at all types that are left.
     pub fn complete(&mut self, source: &dyn Source, section: &Section) -> Result<(), Error> {
-        // Most types of a kernel take 24 bytes or more; the rest is a matter of growing once.
-        let left = section.range.1 - self.next;
-        self.offsets.reserve(left / 24);
-        self.aggregates.reserve(left / 400);
-        self.extend(source, section, &mut |_, _| false).map(drop)?;
+        self.extend(source, section, &Kinds::NONE, &mut |_| false).map(drop)?;
         self.offsets.shrink_to_fit();
         Ok(())
     }
 
-    /// Looks at more types, until one is the last that is needed, by its first two words: its name, and what it is. Whether there was
-    /// such a one.
+    /// Looks at more types, until one of these kinds is the last that is needed, by its name. Whether there was such a one.
     pub fn extend(
         &mut self,
         source: &dyn Source,
         section: &Section,
-        is_last: &mut dyn FnMut(u32, u32) -> bool,
+        kinds: &Kinds,
+        is_last: &mut dyn FnMut(u32) -> bool,
     ) -> Result<bool, Error> {
-        let end = section.range.1;
-        let truncated = |what, at| Error::Truncated { what, at, len: source.size() };
-        let (mut window, mut start): (&[u8], usize) = (&[], self.next);
-        // Errors are made only where there is one: this runs for every type of a kernel.
-        while self.next < end {
-            let at = self.next;
-            let mut head = window.get(at - start..).and_then(|rest| rest.first_chunk::<12>());
-            if head.is_none() {
-                start = at;
-                window = source.bytes(at..end.min(at + WINDOW)).unwrap_or_default();
-                head = window.first_chunk();
+        let Self { offsets, aggregates, next } = self;
+        // Most types of a kernel take 24 bytes or more; the rest is a matter of growing once.
+        let left = section.range.1 - *next;
+        offsets.reserve(left / 24);
+        aggregates.reserve(left / 400);
+        let index = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
+        let mut walk = Walk { source, section, at: *next, index };
+        // They are kept by the hundred, as adding to a vector takes longer than all else.
+        let (mut places, mut count) = ([0; 256], 0);
+        let is_found = walk.each(section.range.1, |Head { index, at, name, info }| {
+            if is_aggregate(Kind::of(info)) {
+                aggregates.push(Aggregate { index, name, info });
             }
-            let &[name @ .., a, b, c, d, _, _, _, _] = head.ok_or_else(|| truncated("a type", at))?;
-            let info = section.u32([a, b, c, d]);
-            let kind = Kind::of(info);
-            let Some((fixed, each)) = section.known[usize::from(kind.0)] else {
-                let id = section.first_id.saturating_add(u32::try_from(self.offsets.len()).unwrap_or(u32::MAX));
-                return Err(Error::Kind { kind: kind.0, id });
-            };
-            let elements = usize::try_from(Kind::elements(info)).unwrap_or(usize::MAX);
-            let next = at.saturating_add(12 + fixed).saturating_add(elements.saturating_mul(each));
-            if next > end {
-                return Err(truncated("a type's members", at));
+            if count == places.len() {
+                offsets.extend_from_slice(&places);
+                count = 0;
             }
-            if is_aggregate(kind) {
-                let index = u32::try_from(self.offsets.len()).unwrap_or(u32::MAX);
-                self.aggregates.push(Aggregate { index, name: section.u32(name), info });
-            }
-            self.offsets.push(u32::try_from(at).map_err(|_| truncated("a type", at))?);
-            self.next = next;
-            if is_last(section.u32(name), info) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            places[count] = at;
+            count += 1;
+            kinds.have(info) && is_last(name)
+        });
+        *next = walk.at;
+        offsets.extend_from_slice(&places[..count]);
+        is_found
+    }
+
+    /// The place of the first of these kinds that is wanted, by its name, among those that were looked at.
+    pub fn find(
+        &self,
+        source: &dyn Source,
+        section: &Section,
+        kinds: &Kinds,
+        is_it: &mut dyn FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let mut walk = Walk { source, section, at: section.range.0, index: 0 };
+        let is_found = walk.each(self.next, |head| kinds.have(head.info) && is_it(head.name));
+        is_found.is_ok_and(|is_found| is_found).then(|| walk.index - 1)
     }
 }
