@@ -122,7 +122,8 @@ struct List {
 impl List {
     /// The line that begins there, without its end; none behind the last.
     fn line(&mut self, start: usize) -> io::Result<Option<&[u8]>> {
-        let mut seen = start;
+        // The last line may have no end, behind which the next would begin.
+        let mut seen = start.min(self.text.len());
         loop {
             if let Some(length) = self.text[seen..].iter().position(|&byte| byte == b'\n') {
                 return Ok(Some(&self.text[start..seen + length]));
@@ -242,6 +243,7 @@ mod tests {
         assert_eq!(named(&[]), []);
         let hidden = Symbols::new(b"0000000000000000 T __bpf_call_base".to_vec(), None);
         assert_eq!(hidden.call_base().unwrap(), None);
+        assert_eq!(hidden.names(&[1]).unwrap(), [], "the last line has no end");
     }
 
     #[test]
