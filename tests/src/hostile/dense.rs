@@ -28,7 +28,7 @@ pub fn of(target: &str, size: usize) -> Vec<Seed> {
             ("members", types(size, &|types, n| types.strukt("a", n, &[("b", TypeId(1), n); 1000]))),
             (
                 "a long name",
-                types(size, &|types, n| types.strukt("a", n, &[(&*"n".repeat(size / 2), TypeId(1), n); 2000])),
+                types(size, &|types, n| types.strukt("a", n, &[(&*"n".repeat(size / 2), TypeId(1), n); 500])),
             ),
             ("values", types(size, &|types, n| types.enum64("", &[("a", n.into()); 1000]))),
             ("parameters", types(size, &|types, n| types.func_proto(&[("a", TypeId(n)); 1000], TypeId(n)))),
