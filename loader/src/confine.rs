@@ -177,6 +177,8 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_sched_getscheduler,
     libc::SYS_sched_getparam,
     libc::SYS_sched_setscheduler,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];

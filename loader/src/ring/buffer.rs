@@ -8,7 +8,7 @@ use super::merge::Merge;
 use crate::map::{Map, UpdateMode};
 use crate::sys::map::RingMap;
 use crate::sys::perf;
-use crate::sys::process::{Epoll, monotonic, page_size};
+use crate::sys::process::{Epoll, monotonic, on_cpu, page_size};
 use crate::{Error, cpus};
 
 /// The element of a program's counters for what it could not send because the CPU has no ring.
@@ -237,8 +237,13 @@ impl PerfBuffer {
         // Where a clock is refused, the losses stay unknown.
         let clocks: Vec<(&Ring, OwnedFd)> = silent.filter_map(|ring| Some((ring, ring.ticking().ok()?))).collect();
         let end = Instant::now() + TICK;
-        while clocks.iter().any(|(ring, _)| ring.memory.head() == ring.memory.tail()) && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(1));
+        for (Ring { cpu, memory, .. }, _) in &clocks {
+            // A CPU that has nothing to do may not tick at all (seen in a VM of Linux 6.18), so that it is given this to do.
+            on_cpu(*cpu, || {
+                while memory.head() == memory.tail() && Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            });
         }
         Ok(!clocks.is_empty())
     }

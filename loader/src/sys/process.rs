@@ -57,6 +57,26 @@ pub(crate) fn set_policy((policy, priority): Policy) -> Option<Policy> {
     (old_policy >= 0 && asked == 0 && set == 0).then_some((old_policy, old.sched_priority))
 }
 
+/// Has the calling thread do something on a CPU, where it may run there.
+pub(crate) fn on_cpu<T>(cpu: u32, work: impl FnOnce() -> T) -> T {
+    // A bit for each CPU, of as many as any kernel is built for.
+    let mut before = [0_u64; 128];
+    let size = size_of_val(&before);
+    let mut only = before;
+    let word = usize::try_from(cpu / 64).ok().and_then(|word| only.get_mut(word));
+    let is_known = word.map(|word| *word = 1 << (cpu % 64)).is_some();
+    // SAFETY: the kernel writes at most so many bytes to an array that is borrowed for the call and has as many.
+    let asked = is_known && unsafe { libc::sched_getaffinity(0, size, before.as_mut_ptr().cast()) } == 0;
+    // SAFETY: the kernel reads an array of as many bytes that is borrowed for the call.
+    let is_there = asked && unsafe { libc::sched_setaffinity(0, size, only.as_ptr().cast()) } == 0;
+    let result = work();
+    if is_there {
+        // SAFETY: the same.
+        unsafe { libc::sched_setaffinity(0, size, before.as_ptr().cast()) };
+    }
+    result
+}
+
 /// Lifts the limit on locked memory, which maps and programs counted against before Linux 5.11: as far as this process may,
 /// which without CAP_SYS_RESOURCE is up to the hard limit. Says whether it is higher than it was.
 pub(crate) fn raise_memlock() -> bool {
@@ -274,6 +294,21 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn what_is_done_on_a_cpu_is_done_there_and_the_thread_goes_on_anywhere() {
+        let allowed = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            crate::cpus::parse(cpus.unwrap().trim()).unwrap()
+        };
+        let before = allowed();
+        for &cpu in &before {
+            assert_eq!(on_cpu(cpu, allowed), [cpu]);
+            assert_eq!(allowed(), before);
+        }
+        assert_eq!(on_cpu(u32::MAX, || 7), 7);
+    }
 
     #[test]
     fn a_twin_does_its_part_and_stays_until_it_is_let_go() {
