@@ -48,8 +48,8 @@ impl std::fmt::Debug for Btf {
 /// A type that was found by its name.
 struct Found {
     name: Box<str>,
-    /// Among these kinds, a bit for each.
-    wanted: u128,
+    /// Among these kinds.
+    kinds: Kinds,
     /// Its place among all types.
     index: u32,
 }
@@ -314,28 +314,27 @@ impl Btf {
         if name.is_empty() {
             return None;
         }
-        let wanted = kinds.iter().fold(0, |wanted: u128, kind| wanted | 1_u128.checked_shl(kind.0.into()).unwrap_or(0));
+        let wanted = Kinds::from(kinds);
         let known = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.iter().find(|known| known.wanted == wanted && *known.name == *name) {
+        if let Some(known) = known.iter().find(|known| *known.name == *name && known.kinds == wanted) {
             return self.ty(TypeId(self.0.section.first_id + known.index)).ok();
         }
         drop(known);
         // Most types differ in their kinds, and their names are not looked at.
-        let of = Kinds::from(kinds);
         let mut is_it = |name_off: u32| self.string_is(name_off, name.as_bytes());
         let mut among = |index: &Index| {
             if kinds.iter().all(|&kind| is_aggregate(kind)) {
                 let mut aggregates = index.aggregates.iter();
-                return aggregates.find(|known| of.have(known.info) && is_it(known.name)).map(|known| known.index);
+                return aggregates.find(|known| wanted.have(known.info) && is_it(known.name)).map(|known| known.index);
             }
-            index.find(&*self.0.source, &self.0.section, &of, &mut is_it)
+            index.find(&*self.0.source, &self.0.section, &wanted, &mut is_it)
         };
         let found = match self.0.whole.get() {
             Some(whole) => among(whole),
             None => {
                 let mut part = self.part();
                 among(&part).or_else(|| {
-                    let is_found = self.extend(&mut part, &of, &mut is_it);
+                    let is_found = self.extend(&mut part, &wanted, &mut is_it);
                     u32::try_from(part.offsets.len()).ok().filter(|_| is_found)?.checked_sub(1)
                 })
             }
@@ -344,7 +343,7 @@ impl Btf {
             Some(index) => {
                 let mut known = self.0.found.lock().unwrap_or_else(PoisonError::into_inner);
                 if known.len() < FOUND {
-                    known.push(Found { name: name.into(), wanted, index });
+                    known.push(Found { name: name.into(), kinds: wanted, index });
                 }
                 drop(known);
                 self.ty(TypeId(self.0.section.first_id + index)).ok()

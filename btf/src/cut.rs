@@ -76,7 +76,7 @@ pub fn cut(btf: &Btf, roots: &[&str]) -> Result<Vec<u8>, Error> {
             copy(&ty, &mut out, named.members_of(&ty, extent), number)?;
         } else {
             let flag = u32::from(ty.kind() == Kind::UNION) << 31;
-            out.raw(&ty.name(), flag | u32::from(Kind::FWD.0) << 24, 0, &[]);
+            out.raw(ty.raw_name(), flag | u32::from(Kind::FWD.0) << 24, 0, &[]);
         }
     }
     Ok(out.finish())
@@ -173,7 +173,7 @@ fn copy(
     for (word, value) in &mut copied {
         match word {
             Word::Type => *value = number(TypeId(*value)),
-            Word::Text => *value = out.string(&String::from_utf8_lossy(ty.btf.string(*value))),
+            Word::Text => *value = out.string(ty.btf.string(*value)),
             Word::Number => {}
         }
     }
@@ -182,7 +182,7 @@ fn copy(
         Some(some) => ty.info & 0xff00_0000 | u32::try_from(some.len()).unwrap_or_default(),
         None => ty.info,
     };
-    out.raw(&ty.name(), info, words[0], &words[1..]);
+    out.raw(ty.raw_name(), info, words[0], &words[1..]);
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Section {
 pub(crate) const KINDS: usize = 128;
 
 /// Some of the kinds.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Kinds([bool; KINDS]);
 
 impl Kinds {
@@ -36,7 +37,9 @@ impl From<&[Kind]> for Kinds {
     fn from(kinds: &[Kind]) -> Self {
         let mut all = Self::NONE;
         for kind in kinds {
-            all.0.get_mut(usize::from(kind.0)).into_iter().for_each(|is_one| *is_one = true);
+            if let Some(is_one) = all.0.get_mut(usize::from(kind.0)) {
+                *is_one = true;
+            }
         }
         all
     }

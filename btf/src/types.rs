@@ -138,7 +138,12 @@ impl<'a> Type<'a> {
 
     /// Its name; empty where it has none.
     pub fn name(&self) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.btf.string(self.name_off))
+        String::from_utf8_lossy(self.raw_name())
+    }
+
+    /// Its name as it is, which may be no UTF-8.
+    pub(crate) fn raw_name(&self) -> &'a [u8] {
+        self.btf.string(self.name_off)
     }
 
     /// The flag of its kind: bit fields of a structure are encoded in the new way, an enumeration is signed, a forward declaration is

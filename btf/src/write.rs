@@ -48,8 +48,8 @@ impl Builder {
     }
 
     /// Where a string is in the string section; equal strings are kept once. A NUL ends it early.
-    pub fn string(&mut self, text: &str) -> u32 {
-        let text = text.split('\0').next().unwrap_or_default().as_bytes();
+    pub fn string(&mut self, text: impl AsRef<[u8]>) -> u32 {
+        let text = text.as_ref().split(|&byte| byte == 0).next().unwrap_or_default();
         let hash = self.hasher.hash_one(text);
         let is_there = |&offset: &u32| {
             let rest = usize::try_from(offset).ok().and_then(|offset| self.strings.get(offset..));
@@ -67,7 +67,7 @@ impl Builder {
     }
 
     /// Appends a type as it is; `info` is kind, flag and number of elements.
-    pub(crate) fn raw(&mut self, name: &str, info: u32, size: u32, tail: &[u32]) -> TypeId {
+    pub(crate) fn raw(&mut self, name: impl AsRef<[u8]>, info: u32, size: u32, tail: &[u32]) -> TypeId {
         let name = self.string(name);
         self.types.extend([name, info, size]);
         self.types.extend(tail);

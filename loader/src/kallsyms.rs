@@ -16,14 +16,20 @@ pub(crate) struct Symbol {
     pub variants: Vec<String>,
 }
 
+fn open() -> Result<File, Error> {
+    File::open("/proc/kallsyms").map_err(|error| Error::io("cannot open /proc/kallsyms", error))
+}
+
+fn unread(error: io::Error) -> Error {
+    Error::io("cannot read /proc/kallsyms", error)
+}
+
 /// Looks a function up.
 ///
 /// # Errors
 /// When the list cannot be read.
 pub(crate) fn find(name: &str) -> Result<Symbol, Error> {
-    let file = File::open("/proc/kallsyms").map_err(|error| Error::io("cannot open /proc/kallsyms", error))?;
-    search(BufReader::with_capacity(1 << 16, file), name)
-        .map_err(|error| Error::io("cannot read /proc/kallsyms", error))
+    search(BufReader::with_capacity(1 << 16, open()?), name).map_err(unread)
 }
 
 /// The names under which the running kernel has a function: its own, if it has kept that, and those of copies and parts that the
@@ -55,10 +61,8 @@ pub(crate) fn require(name: &str) -> Result<Symbol, Error> {
 /// # Errors
 /// When the list cannot be read.
 pub(crate) fn has_any(prefix: &str) -> Result<Option<bool>, Error> {
-    let cannot = |what: &str| format!("cannot {what} /proc/kallsyms");
-    let file = File::open("/proc/kallsyms").map_err(|error| Error::io(cannot("open"), error))?;
     // The kernel writes a page of it at a time, and those that are asked for come soon.
-    begins(BufReader::new(file), prefix).map_err(|error| Error::io(cannot("read"), error))
+    begins(BufReader::new(open()?), prefix).map_err(unread)
 }
 
 pub(crate) fn begins(mut list: impl BufRead, prefix: &str) -> io::Result<Option<bool>> {
@@ -144,8 +148,7 @@ impl Symbols {
     /// # Errors
     /// When it cannot be opened.
     pub fn open() -> Result<Self, Error> {
-        let file = File::open("/proc/kallsyms").map_err(|error| Error::io("cannot open /proc/kallsyms", error))?;
-        Ok(Self::new(Vec::new(), Some(file)))
+        open().map(|file| Self::new(Vec::new(), Some(file)))
     }
 
     pub(crate) fn new(text: Vec<u8>, rest: Option<File>) -> Self {
@@ -156,8 +159,7 @@ impl Symbols {
     fn each(&self, mut shown: impl FnMut(u64, &[u8]) -> ControlFlow<()>) -> Result<(), Error> {
         let mut list = self.0.borrow_mut();
         let mut start = 0;
-        let failed = |error| Error::io("cannot read /proc/kallsyms", error);
-        while let Some(line) = list.line(start).map_err(failed)? {
+        while let Some(line) = list.line(start).map_err(unread)? {
             if parse(line).is_some_and(|(address, name)| shown(address, name).is_break()) {
                 break;
             }

@@ -168,7 +168,7 @@ impl Merged {
         let mut out = Builder::with_byte_order(big_endian);
         let mut offsets = vec![None; names.len()];
         let mut string = |out: &mut Builder, name: u32| {
-            let text = || out.string(&String::from_utf8_lossy(names[index(name)]));
+            let text = || out.string(names[index(name)]);
             *offsets[index(name)].get_or_insert_with(text)
         };
         let mut words = Vec::new();

@@ -232,7 +232,7 @@ fn functions<'a>(
 /// The name within `bpf_prog_TAG_NAME`. `F` is what the kernel calls functions of which it knows none.
 fn own_name(symbol: &str) -> Option<String> {
     let (_, name) = symbol.strip_prefix("bpf_prog_")?.split_once('_')?;
-    (name != "F").then(|| name.to_owned())
+    (!name.is_empty() && name != "F").then(|| name.to_owned())
 }
 
 /// The slot of the function that an instruction calls, or whose address it takes.
