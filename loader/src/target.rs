@@ -183,12 +183,12 @@ impl Target {
         } else {
             None
         };
+        self.note(&Format::record(name));
         if let Some(format) = Format::known(category, name) {
             // Kernels with patches for real time, vendors' among them, have more before it: types tell, where they have the record.
             let own = self.btf().ok().and_then(|btf| Format::from_btf(btf, name).ok());
             return Ok(own.unwrap_or(format));
         }
-        self.note(&Format::record(name));
         match self.btf().and_then(|btf| Format::from_btf(btf, name)) {
             Ok(format) => Ok(format),
             Err(error) => Err(from_tracefs.unwrap_or(error)),

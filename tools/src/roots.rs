@@ -31,6 +31,7 @@ pub const ROOTS: &[&str] = &[
     "tcp_v6_connect",
     "trace_event_raw_inet_sock_set_state",
     "trace_event_raw_net_dev_template",
+    "trace_event_raw_sched_process_exec",
 ];
 
 /// The archive of types that this binary was built with; it may be empty.

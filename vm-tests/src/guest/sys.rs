@@ -498,3 +498,12 @@ unsafe fn bpf<const N: usize>(command: libc::c_long, attr: &mut [u32; N]) -> lib
     // SAFETY: a pointer to `attr` and its size; the rest is the caller's promise.
     unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) }
 }
+
+/// The processor's time-stamp counter, where it has one.
+pub fn time_stamp() -> Option<u64> {
+    // SAFETY: every such processor has the instruction.
+    #[cfg(target_arch = "x86_64")]
+    return Some(unsafe { core::arch::x86_64::_rdtsc() });
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}

@@ -40,6 +40,8 @@ pub struct Plan {
     pub memory: String,
     /// Words for the kernel's command line.
     pub append: Vec<String>,
+    /// How often the host's time-stamp counter counts in a millisecond, if it has one.
+    pub tsc_khz: Option<u64>,
     /// Whether KVM may be used; cleared by the first guest that it does not bring up.
     pub kvm: AtomicBool,
 }
@@ -117,6 +119,7 @@ impl Plan {
             memory: self.memory.clone(),
             append: self.command_line(image, boot),
             accel,
+            tsc_khz: self.tsc_khz,
         };
         let qemu_log = log("qemu");
         for path in [&machine.console, &machine.events, &qemu_log] {

@@ -1,6 +1,35 @@
-//! The time of day in UTC, as results give it.
+//! The time of day in UTC, as results give it, and how fast the processor counts time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::guest::sys::time_stamp;
+
+/// For how long counting is watched.
+const SPAN: Duration = Duration::from_millis(50);
+/// How often the clock and the counter are read, for once that nothing comes between them.
+const READS: usize = 32;
+
+/// How often the processor's time-stamp counter counts in a millisecond; none where it has none.
+pub fn tsc_khz() -> Option<u64> {
+    let (begin, first) = both()?;
+    sleep(SPAN);
+    let (end, last) = both()?;
+    let nanos = end.duration_since(begin).as_nanos();
+    let khz = u128::from(last.checked_sub(first)?) * 1_000_000 / nanos.max(1);
+    u64::try_from(khz).ok().filter(|&khz| khz != 0)
+}
+
+/// The clock and the counter at one time.
+fn both() -> Option<(Instant, u64)> {
+    let read = || {
+        let before = Instant::now();
+        let ticks = time_stamp()?;
+        Some((before.elapsed(), before, ticks))
+    };
+    let (_, clock, ticks) = (0..READS).filter_map(|_| read()).min_by_key(|&(between, ..)| between)?;
+    Some((clock, ticks))
+}
 
 /// `2026-01-31T12:00:00Z`; times before 1970 are taken for its beginning.
 pub fn utc(time: SystemTime) -> String {
@@ -33,7 +62,13 @@ fn days_of(year: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_counter_counts_as_fast_each_time() {
+        let [one, two] = [tsc_khz(), tsc_khz()].map(|khz| khz.expect("x86-64 has a counter"));
+        assert!(one.abs_diff(two) < one / 100, "{one} and {two}");
+    }
 
     #[test]
     fn days_are_those_of_the_calendar() {

@@ -18,6 +18,7 @@ use super::boot::Plan;
 use super::build;
 use super::bundle::Bundle;
 use super::cli::{AccelChoice, Cli};
+use super::clock;
 use super::image::Store;
 use super::initramfs;
 use super::kept;
@@ -128,6 +129,7 @@ pub fn run(cli: &Cli) -> Result<u8, Stop> {
             smp: cli.smp,
             memory: cli.memory.clone(),
             append: cli.append.clone(),
+            tsc_khz: clock::tsc_khz(),
             kvm: AtomicBool::new(cli.accel == AccelChoice::Auto && Accel::kvm_is_worth_a_try()),
         };
         let (plan, schedule) = (&plan, &schedule);
