@@ -120,6 +120,8 @@ impl Plan {
             append: self.command_line(image, boot),
             accel,
             tsc_khz: self.tsc_khz,
+            // The oldest of the list that is fetched is 5.10.
+            takes_tsc_khz: image.is_listed,
         };
         let qemu_log = log("qemu");
         for path in [&machine.console, &machine.events, &qemu_log] {

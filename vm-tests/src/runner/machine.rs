@@ -60,6 +60,8 @@ pub struct Machine {
     pub accel: Accel,
     /// How often the host's time-stamp counter counts in a millisecond, if it has one.
     pub tsc_khz: Option<u64>,
+    /// Whether the kernel is known to be so new that it takes that from the command line.
+    pub takes_tsc_khz: bool,
 }
 
 impl Machine {
@@ -72,7 +74,9 @@ impl Machine {
             // keep the host's processors busy all the same, and are done sooner so.
             Accel::Tcg => ("tcg,thread=single", TCG_CPU),
         };
-        let mut arguments: Vec<OsString> = ["-M", "q35", "-cpu", cpu, "-accel", accel].map(OsString::from).to_vec();
+        // One that measures it by the PIT now and then finds a fraction, and by the HPET a tenth less at most.
+        let machine = if self.takes_tsc_khz || matches!(self.accel, Accel::Kvm) { "q35" } else { "q35,pit=off" };
+        let mut arguments: Vec<OsString> = ["-M", machine, "-cpu", cpu, "-accel", accel].map(OsString::from).to_vec();
         arguments.extend(["-smp".into(), self.smp.to_string().into(), "-m".into(), self.memory.as_str().into()]);
         arguments.extend(["-nodefaults", "-nographic", "-nic", "none", "-no-reboot"].map(OsString::from));
         arguments.extend(["-serial".into(), file(&self.console), "-serial".into(), file(&self.events)]);
@@ -91,8 +95,8 @@ impl Machine {
         let mut words = vec!["console=ttyS0", "panic=-1", "quiet", "lsm=lockdown,capability,bpf"];
         words.extend(["cryptomgr.notests", "init_on_alloc=0", "no_timer_check", "tsc=reliable"]);
         words.extend(["clearcpuid=112", "rcupdate.rcu_expedited=1", "nowatchdog", "initcall_blacklist=jent_mod_init"]);
-        // The translator's counter is the host's. How fast it is a kernel measures by an emulated timer, and on a busy host one of some
-        // twenty guests found a tenth of it, so that its clock was ten times too fast. Linux 5.9 and newer take it from here.
+        // The translator's counter is the host's. How fast it is a kernel measures by an emulated timer, the PIT, and on a busy host one of
+        // some twenty guests found a tenth of it, so that its clock was ten times too fast. Linux 5.9 and newer take it from here.
         let tsc = self.tsc_khz.filter(|_| matches!(self.accel, Accel::Tcg)).map(|khz| format!("tsc_early_khz={khz}"));
         words.extend(tsc.iter().chain(&self.append).map(String::as_str));
         words.join(" ")
@@ -120,9 +124,12 @@ mod tests {
             append: vec!["bpfkit.filter=asm::".into(), "loglevel=7".into()],
             accel: Accel::Tcg,
             tsc_khz: Some(2_596_127),
+            takes_tsc_khz: true,
         };
-        let arguments: Vec<String> =
-            machine.arguments().into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let said = |machine: &Machine| -> Vec<String> {
+            machine.arguments().into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect()
+        };
+        let arguments = said(&machine);
         let line = arguments.join(" ");
         assert!(
             line.starts_with("-M q35 -cpu max,-erms,-la57,-smap -accel tcg,thread=single -smp 2 -m 512M"),
@@ -132,5 +139,9 @@ mod tests {
         let words = arguments.last().map_or("", String::as_str);
         assert!(words.starts_with("console=ttyS0 panic=-1 quiet lsm=lockdown,capability,bpf "), "{words}");
         assert!(words.ends_with(" tsc_early_khz=2596127 bpfkit.filter=asm:: loglevel=7"), "{words}");
+        let old = Machine { takes_tsc_khz: false, ..machine };
+        assert_eq!(said(&old)[1], "q35,pit=off");
+        let words = said(&Machine { accel: Accel::Kvm, ..old }).pop().unwrap_or_default();
+        assert!(!words.contains("tsc_early_khz"), "KVM tells it: {words}");
     }
 }
