@@ -19,6 +19,8 @@ struct Means {
     /// `CapEff` in /proc/self/status.
     caps: u64,
     version: Option<Version>,
+    /// /proc/sys/kernel/cap_last_cap: the last capability that the kernel has. Some of 4.18 have those that came with Linux 5.8.
+    last_cap: Option<u32>,
     /// /proc/sys/kernel/unprivileged_bpf_disabled: 0 allows some types of programs to everybody.
     unprivileged_disabled: Option<String>,
     /// /proc/sys/kernel/perf_event_paranoid.
@@ -98,6 +100,7 @@ impl Means {
         Some(Self {
             caps: u64::from_str_radix(caps.trim(), 16).ok()?,
             version: kernel::version(),
+            last_cap: read("/proc/sys/kernel/cap_last_cap").and_then(|cap| cap.parse().ok()),
             unprivileged_disabled: read("/proc/sys/kernel/unprivileged_bpf_disabled"),
             paranoid: read("/proc/sys/kernel/perf_event_paranoid").and_then(|level| level.parse().ok()),
             lockdown: crate::lsm::lockdown(true),
@@ -124,7 +127,7 @@ impl Means {
     }
 
     fn hint(&self) -> Option<String> {
-        let is_since = |minor| self.version.is_none_or(|version| version >= Version::new(5, minor));
+        let charges_memory = self.version.is_none_or(|version| version >= Version::new(5, 11));
         if self.has(CAP_SYS_ADMIN) {
             return match &self.lockdown {
                 _ if self.is_inner => Some(
@@ -133,11 +136,11 @@ impl Means {
                 Some(mode) if mode != "none" => {
                     Some(format!("the kernel is locked down for {mode}: /sys/kernel/security/lockdown"))
                 }
-                _ if !is_since(11) => self.memlock_hint(),
+                _ if !charges_memory => self.memlock_hint(),
                 _ => None,
             };
         }
-        if !is_since(8) {
+        if self.last_cap.is_some_and(|last| last < CAP_BPF) {
             return Some("it takes root: before Linux 5.8 CAP_SYS_ADMIN, which this process lacks".to_owned());
         }
         let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
@@ -149,7 +152,7 @@ impl Means {
             ([], _, Some(level @ 3..)) => {
                 Some(format!("kernel.perf_event_paranoid is {level}, which leaves perf events to CAP_SYS_ADMIN"))
             }
-            ([], ..) if !is_since(11) => self.memlock_hint(),
+            ([], ..) if !charges_memory => self.memlock_hint(),
             ([], ..) => None,
             (missing, Some(level), _) if level != "0" => Some(format!(
                 "it takes root, or {}; kernel.unprivileged_bpf_disabled is {level}",
@@ -172,7 +175,8 @@ mod tests {
     const ROOT: u64 = (1 << 41) - 1;
 
     fn means(caps: u64, minor: u16) -> Means {
-        Means { caps, version: Some(Version::new(5, minor)), ..Means::default() }
+        let last_cap = Some(if minor < 8 { 37 } else { 40 });
+        Means { caps, version: Some(Version::new(5, minor)), last_cap, ..Means::default() }
     }
 
     #[test]
@@ -185,7 +189,10 @@ mod tests {
         let half = Means { unprivileged_disabled: Some("0".to_owned()), ..means(1 << CAP_BPF, 10) };
         assert_eq!(half.hint().unwrap(), "it takes root, or CAP_PERFMON");
         // The two were split off CAP_SYS_ADMIN by Linux 5.8.
-        assert!(means(1 << CAP_BPF | 1 << CAP_PERFMON, 4).hint().unwrap().contains("CAP_SYS_ADMIN"));
+        let both = 1 << CAP_BPF | 1 << CAP_PERFMON;
+        assert!(means(both, 4).hint().unwrap().contains("CAP_SYS_ADMIN"));
+        // As RHEL 8's 4.18 has them.
+        assert_eq!(Means { last_cap: Some(40), ..means(both, 4) }.hint(), None);
     }
 
     #[test]
