@@ -304,7 +304,9 @@ mod tests {
         };
         let before = allowed();
         for &cpu in &before {
-            assert_eq!(on_cpu(cpu, allowed), [cpu]);
+            let there = on_cpu(cpu, allowed);
+            // Miri has processors of its own, of which /proc does not know.
+            assert!(cfg!(miri) || there == [cpu], "{there:?}, not {cpu}");
             assert_eq!(allowed(), before);
         }
         assert_eq!(on_cpu(u32::MAX, || 7), 7);
@@ -343,6 +345,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it has sets of the other kind alone, which tell of a change")]
     fn what_is_waited_for_together_is_a_set() {
         let (reader, _writer) = io::pipe().unwrap();
         let epoll = Epoll::new().unwrap();
