@@ -86,6 +86,15 @@ pub const CAP_PERFMON: u32 = 38;
 /// From Linux 5.8 on.
 pub const CAP_BPF: u32 = 39;
 
+/// Whether the kernel has CAP_BPF: RHEL 8's 4.18 does, too.
+///
+/// # Errors
+/// The file that tells the last capability cannot be read.
+pub fn has_cap_bpf() -> io::Result<bool> {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")?;
+    last.trim().parse::<u32>().map(|last| last >= CAP_BPF).map_err(io::Error::other)
+}
+
 /// `_LINUX_CAPABILITY_VERSION_3` of `linux/capability.h`.
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 

@@ -179,6 +179,12 @@ impl Tool {
         }
     }
 
+    /// Waits until it has given up what reading does not take. Before that it looks at its maps, and while it does the kernel runs no
+    /// program on that CPU, which may be the only one (`bpf_prog_active` in kernel/bpf/syscall.c): it tells of those as missed.
+    pub fn until_it_reads(&mut self) -> Result<(), Failure> {
+        self.until("bpfkit: capabilities left: ")
+    }
+
     /// Reads a line of its output.
     pub fn line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();

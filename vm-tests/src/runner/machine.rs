@@ -67,15 +67,14 @@ pub struct Machine {
 impl Machine {
     /// QEMU's arguments. There is no network and no disk: all that a guest needs is in the initramfs.
     pub fn arguments(&self) -> Vec<OsString> {
-        let (accel, cpu) = match self.accel {
-            Accel::Kvm => ("kvm", "host"),
+        let (accel, cpu, machine) = match self.accel {
+            Accel::Kvm => ("kvm", "host", "q35"),
             // One thread for all of a guest's processors: kernels rewrite their own code while others run it, and with a thread
             // for each the translator now and then executes what is half written (`Oops: int3`). Several guests at a time
             // keep the host's processors busy all the same, and are done sooner so.
-            Accel::Tcg => ("tcg,thread=single", TCG_CPU),
+            // A kernel that measures the counter by the PIT now and then finds a fraction, and by the HPET a tenth less at most.
+            Accel::Tcg => ("tcg,thread=single", TCG_CPU, if self.takes_tsc_khz { "q35" } else { "q35,pit=off" }),
         };
-        // One that measures it by the PIT now and then finds a fraction, and by the HPET a tenth less at most.
-        let machine = if self.takes_tsc_khz || matches!(self.accel, Accel::Kvm) { "q35" } else { "q35,pit=off" };
         let mut arguments: Vec<OsString> = ["-M", machine, "-cpu", cpu, "-accel", accel].map(OsString::from).to_vec();
         arguments.extend(["-smp".into(), self.smp.to_string().into(), "-m".into(), self.memory.as_str().into()]);
         arguments.extend(["-nodefaults", "-nographic", "-nic", "none", "-no-reboot"].map(OsString::from));

@@ -7,6 +7,7 @@ use bpfkit_loader::Feature;
 use crate::ensure;
 use crate::guest::case::{Case, Ctx, Failure, need};
 use crate::guest::cases::settings::Sysctl;
+use crate::guest::sys;
 use crate::guest::tool::Tool;
 
 type CaseResult = Result<(), Failure>;
@@ -47,8 +48,7 @@ fn means(tool: &Tool) -> Result<(u64, bool, u32), Failure> {
 /// What reading may take on this kernel. Those that lack CAP_BPF have it in CAP_SYS_ADMIN; and where no types tell where the arguments of
 /// a new program are, execsnoop reads in /proc what it could not at the entry, with CAP_SYS_PTRACE.
 fn reading(ctx: &Ctx, name: &str) -> Result<u64, Failure> {
-    let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
-    let old = if last < 39 { 1 << 21 } else { 0 };
+    let old = if sys::has_cap_bpf()? { 0 } else { 1 << 21 };
     let untyped = if name == "execsnoop" && ctx.target()?.btf().is_err() { 1 << 19 } else { 0 };
     Ok(READING | old | untyped)
 }
@@ -61,7 +61,7 @@ fn reader(ctx: &mut Ctx, name: &str, options: &[&str]) -> CaseResult {
     // Debian has a level that leaves perf events, and so rings, to CAP_SYS_ADMIN.
     let _sysctl = Sysctl::set("kernel/perf_event_paranoid", "2")?;
     let mut tool = Tool::start(ctx, name, options)?;
-    tool.until("capabilities left: ")?;
+    tool.until_it_reads()?;
     let (capabilities, may_gain, seccomp) = means(&tool)?;
     ensure!(capabilities & !reading(ctx, name)? == 0, "{capabilities:#x} are left: {}", tool.said);
     ensure!(!may_gain && seccomp == 2, "may gain: {may_gain}, seccomp: {seccomp}: {}", tool.said);
@@ -72,7 +72,7 @@ fn reader(ctx: &mut Ctx, name: &str, options: &[&str]) -> CaseResult {
 /// One that goes on to attach keeps what that takes, and nothing else.
 fn attacher(ctx: &mut Ctx) -> CaseResult {
     let mut tool = Tool::start(ctx, "gethostlatency", &[])?;
-    tool.until("capabilities left: ")?;
+    tool.until_it_reads()?;
     let (capabilities, may_gain, _) = means(&tool)?;
     ensure!(capabilities & !ATTACHING == 0 && !may_gain, "{capabilities:#x} are left: {}", tool.said);
     tool.rows().map(drop)

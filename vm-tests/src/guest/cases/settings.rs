@@ -85,10 +85,6 @@ fn can_trace(ctx: &Ctx, name: &str) -> Result<bool, Failure> {
     })
 }
 
-/// What a tool says when it reads. Before that it looks at its maps, and while it does the kernel runs no program on that CPU, which may
-/// be the only one (`bpf_prog_active` in kernel/bpf/syscall.c): it tells of those as missed.
-const READS: &str = "bpfkit: capabilities left: ";
-
 /// Starts a tool, does what it looks for, and looks for it in its output. What it said until it was attached.
 pub(super) fn works(
     ctx: &Ctx,
@@ -99,7 +95,7 @@ pub(super) fn works(
     let mut tool = Tool::start_as(ctx, name, options, prepare)?;
     let said = tool.said.clone();
     ensure!(said.contains("bpfkit: attached by "), "{name}: {said}");
-    tool.until(READS)?;
+    tool.until_it_reads()?;
     let me = std::process::id().to_string();
     let is_mine: Box<dyn Fn(&str) -> bool> = match name {
         "tcpconnect" => {
@@ -235,7 +231,7 @@ fn locked(ctx: &Ctx, cpus: usize, mode: &str) -> CaseResult {
         return Ok(());
     }
     let mut tool = Tool::start(ctx, "icmpecho", &["-4"])?;
-    tool.until(READS)?;
+    tool.until_it_reads()?;
     for &cpu in &online {
         ping_on(usize::try_from(cpu)?, u16::try_from(cpu)?)?;
     }

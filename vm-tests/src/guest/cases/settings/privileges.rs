@@ -1,13 +1,12 @@
 //! Somebody who may do less than root.
 
-use std::fs;
 use std::process::Command;
 
 use bpfkit_asm::Version;
 use bpfkit_loader::{Feature, function_names};
 
 use super::{CaseResult, LITTLE, Sysctl, TOOLS, refused, works};
-use crate::guest::case::{Ctx, Failure};
+use crate::guest::case::Ctx;
 use crate::guest::sys;
 use crate::{ensure, skip};
 
@@ -15,24 +14,18 @@ use crate::{ensure, skip};
 pub(super) fn nobody(ctx: &mut Ctx) -> CaseResult {
     for name in TOOLS.into_iter().chain(["gethostlatency"]) {
         let said = refused(ctx, name, &|command| sys::nobody_with(command, &[]))?;
-        let expected = if has_cap_bpf()? { "it takes root, or CAP_BPF and CAP_PERFMON" } else { "it takes root" };
+        let expected = if sys::has_cap_bpf()? { "it takes root, or CAP_BPF and CAP_PERFMON" } else { "it takes root" };
         ensure!(said.contains(expected), "{name}: {said}");
         ensure!(said.matches("it takes root").count() == 1, "{name} says it more than once: {said}");
     }
     Ok(())
 }
 
-/// Whether the kernel has CAP_BPF: from Linux 5.8 on, and in RHEL 8's 4.18.
-fn has_cap_bpf() -> Result<bool, Failure> {
-    let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
-    Ok(last >= sys::CAP_BPF)
-}
-
 const CAPS: &[u32] = &[sys::CAP_BPF, sys::CAP_PERFMON, sys::CAP_NET_ADMIN];
 
 fn need_caps(ctx: &Ctx) -> CaseResult {
     let target = ctx.target()?;
-    if !has_cap_bpf()? {
+    if !sys::has_cap_bpf()? {
         skip!("CAP_BPF came with Linux 5.8, this is {}", target.version());
     }
     if !target.has(Feature::KprobePmu) {
