@@ -313,11 +313,11 @@ fn columns(ctx: &mut Ctx) -> CaseResult {
         let cpu: Option<u32> = row[6].parse().ok();
         ensure!(cpu.is_some_and(|cpu| bpfkit_loader::possible_cpus().is_ok_and(|cpus| cpus.contains(&cpu))), "{row:?}");
         ensure!(row[7] == mntns && row[8..] == ["0", &exe, "linger", "x"], "{row:?}");
+        // Without options, the columns are the ones that bcc's users know.
+        let mut tool = Tool::start(ctx, "execsnoop", &way.options)?;
+        ensure_eq!(tool.line()?, "PCOMM            PID     PPID    RET ARGS\n");
+        tool.stop(Signal::INT)?;
     }
-    // Without options, the columns are the ones that bcc's users know.
-    let mut tool = Tool::start(ctx, "execsnoop", &[])?;
-    ensure_eq!(tool.line()?, "PCOMM            PID     PPID    RET ARGS\n");
-    tool.stop(Signal::INT)?;
     Ok(())
 }
 

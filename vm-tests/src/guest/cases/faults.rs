@@ -104,7 +104,7 @@ fn sigkill(ctx: &mut Ctx) -> CaseResult {
     // Another one at each run, and the same again where it is given.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros();
     let seed = std::env::var("BPFKIT_SEED").map_or(Ok(u64::try_from(now)?), |seed| seed.parse())?;
-    let points = if ctx.is_vm() { 6 } else { 100 };
+    let points = if ctx.is_vm() { 8 } else { 100 };
     println!("BPFKIT_SEED={seed}, {points} points for each tool");
     let mut random = Random(seed);
     let before = held(ctx);

@@ -19,7 +19,7 @@ pub(super) fn many(ctx: &mut Ctx) -> CaseResult {
     words[10] = &long;
     let cut = format!("{}...", "L".repeat(128));
     for way in Way::all_and_old(ctx) {
-        let many: &[usize] = if way.typed && way.options.len() == 2 { &[1, 20, 59] } else { &[60] };
+        let many: &[usize] = if way.typed && way.options.len() == 2 { &[1, 3, 20, 59, 60] } else { &[60] };
         for &most in many {
             let option = most.to_string();
             let options: &[&str] = if most == 20 { &[] } else { &["--max-args", &option] };
@@ -60,9 +60,8 @@ pub(super) fn hostile(ctx: &mut Ctx) -> CaseResult {
     let name = [&b"exec"[..], b"plain", link.as_os_str().as_bytes(), b"idle"];
     let words: Vec<&[u8]> = name.into_iter().chain(args).collect();
     let path = format!("{}/e\\u{{1b}}[2J\\n", ctx.directory().display());
-    for (number, way) in Way::all(ctx).into_iter().enumerate() {
-        // How rows are written does not depend on the way.
-        for (options, quote) in [(&[][..], ""), (&["-q"], "\"")].into_iter().filter(|_| number == 0) {
+    for way in Way::all(ctx) {
+        for (options, quote) in [(&[][..], ""), (&["-q"], "\"")] {
             let mut tool = Tool::start(ctx, "execsnoop", &[&way.options[..], options].concat())?;
             let pid = child(None, &words)?.to_string();
             let rows = tool.rows()?;
