@@ -4,6 +4,7 @@ use bpfkit_asm::{Helper, Version};
 
 use crate::feature::Feature;
 use crate::kind::{MapType, ProgType};
+use crate::probe::Said;
 use crate::probe::kind::{Shape, Shapeless};
 use crate::target::Target;
 use crate::{privilege, probe};
@@ -71,30 +72,41 @@ impl Target {
         }
     }
 
-    /// Which helpers programs of a type may call, by number. For a kernel that does not run here it is told which helpers it
+    /// Which of these helpers programs of a type may call. For a kernel that does not run here it is told which of them it
     /// has, as a version tells nothing of types. Asking for a few makes the kernel write to its log, which is left out unless
     /// `is_loud`.
-    pub fn try_helpers(&self, kind: ProgType, is_loud: bool) -> Vec<(Helper, Answer)> {
-        let shape = self.is_running().then(|| Shape::of(kind, self));
-        let more = if self.is_running() { Shape::more(kind, self) } else { None };
+    pub fn try_helpers(&self, kind: ProgType, helpers: &[Helper], is_loud: bool) -> Vec<Answer> {
+        if !self.is_running() {
+            return helpers.iter().map(|helper| Answer::by_version(self.version(), helper.since())).collect();
+        }
+        let shape = match Shape::of(kind, self) {
+            Ok(shape) => shape,
+            Err(Shapeless::NoPlace) => return vec![Answer::No; helpers.len()],
+            Err(Shapeless::Unknown(why)) => return vec![Answer::Unknown(why); helpers.len()],
+        };
+        let more = Shape::more(kind, self);
+        // The least number that the kernel has no helper of, as far as it is known.
+        let mut end = u32::MAX;
         // What keeps the kernel from answering for one helper does so for all.
         let mut why_not = None;
-        let answer = |&(helper, _, since): &(Helper, &str, Version)| {
-            let answer = match &shape {
-                None => Answer::by_version(self.version(), Some(since)),
-                Some(Ok(_)) if LOUD.contains(&helper) && !is_loud => {
-                    Answer::Unknown("it was not asked, as the kernel would tell of it in its log".to_owned())
-                }
-                Some(Ok(_)) if more.as_ref().is_some_and(|more| more.may_call(helper) == Some(true)) => Answer::Yes,
-                Some(Ok(shape)) => {
-                    Answer::of(shape.may_call(helper), || why_not.get_or_insert_with(|| self.why_not()).clone())
-                }
-                Some(Err(Shapeless::NoPlace)) => Answer::No,
-                Some(Err(Shapeless::Unknown(why))) => Answer::Unknown(why.clone()),
+        let answer = |&helper: &Helper| {
+            if helper.0 >= end {
+                return Answer::No;
+            }
+            if LOUD.contains(&helper) && !is_loud {
+                return Answer::Unknown("it was not asked, as the kernel would tell of it in its log".to_owned());
+            }
+            let said = match more.as_ref().and_then(|more| more.ask(helper)) {
+                Some(said @ (Said::Callable | Said::NoSuch)) => Some(said),
+                Some(Said::NotHere) | None => shape.ask(helper),
             };
-            (helper, answer)
+            if said == Some(Said::NoSuch) {
+                end = helper.0;
+            }
+            let is_callable = said.map(|said| said == Said::Callable);
+            Answer::of(is_callable, || why_not.get_or_insert_with(|| self.why_not()).clone())
         };
-        Helper::ALL.iter().map(answer).collect()
+        helpers.iter().map(answer).collect()
     }
 
     /// Why the running kernel did not tell.
@@ -123,10 +135,8 @@ mod tests {
         assert_eq!(target.try_feature(Feature::PerfLink), Answer::No);
         assert_eq!(target.try_prog_type(ProgType::LSM), Answer::Yes);
         assert_eq!(target.try_map_type(MapType::RINGBUF), Answer::No);
-        let helpers = target.try_helpers(ProgType::KPROBE, false);
-        let of = |wanted| helpers.iter().find(|(helper, _)| *helper == wanted).map(|(_, answer)| answer.clone());
-        assert_eq!(of(Helper::GET_NS_CURRENT_PID_TGID), Some(Answer::Yes));
-        assert_eq!(of(Helper::RINGBUF_OUTPUT), Some(Answer::No));
+        let asked = [Helper::GET_NS_CURRENT_PID_TGID, Helper::RINGBUF_OUTPUT, Helper(9999)];
+        assert_eq!(target.try_helpers(ProgType::KPROBE, &asked, false), [Answer::Yes, Answer::No, Answer::No]);
         assert_eq!(target.try_map_type(MapType(1000)), Answer::No);
     }
 }

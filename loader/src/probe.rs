@@ -84,15 +84,28 @@ fn takes_types(feature: Feature) -> bool {
     matches!(feature, Fentry | FmodRet | Lsm | TpBtf | TracingLink | Iter | Sleepable | Kfunc)
 }
 
-/// What the verifier's words on a program that only calls a helper tell of it. A call that it refuses for its arguments is one
-/// that it knows.
-fn judge(is_loaded: bool, log: &str) -> Option<bool> {
-    // The first two are of all kernels, the last is what those from 6.8 on say of a helper that other types of programs have.
-    const UNKNOWN: [&str; 3] = ["invalid func ", "unknown func ", "program of this type cannot use helper "];
+/// What the kernel says of a helper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// These programs may call it.
+    Callable,
+    /// Others may.
+    NotHere,
+    /// It has none of this number, nor of a greater one.
+    NoSuch,
+}
+
+/// What the verifier's words on a program that only calls a helper tell of it; nothing where it did not get as far as the call. A call that
+/// it refuses for its arguments is one that it knows.
+fn judge(is_loaded: bool, log: &str) -> Option<Said> {
     match log {
-        _ if is_loaded => Some(true),
-        log if UNKNOWN.iter().any(|words| log.contains(words)) => Some(false),
-        log if log.contains("(85) call ") => Some(true),
+        _ if is_loaded => Some(Said::Callable),
+        log if log.contains("invalid func ") => Some(Said::NoSuch),
+        // The second is what kernels from 6.8 on say.
+        log if log.contains("unknown func ") || log.contains("program of this type cannot use helper ") => {
+            Some(Said::NotHere)
+        }
+        log if log.contains("(85) call ") => Some(Said::Callable),
         _ => None,
     }
 }
@@ -243,15 +256,15 @@ mod tests {
     #[test]
     fn the_words_of_old_and_new_verifiers_tell_whether_a_helper_is_known() {
         for (log, known) in [
-            ("0: (85) call bpf_spin_lock#93\nunknown func bpf_spin_lock#93\n", Some(false)),
-            ("0: (85) call unknown#9999\ninvalid func unknown#9999\n", Some(false)),
-            ("0: (85) call bpf_bind#64\nprogram of this type cannot use helper bpf_bind#64\n", Some(false)),
-            ("0: (85) call bpf_map_lookup_elem#1\nR1 type=ctx expected=map_ptr\n", Some(true)),
+            ("0: (85) call bpf_spin_lock#93\nunknown func bpf_spin_lock#93\n", Some(Said::NotHere)),
+            ("0: (85) call unknown#9999\ninvalid func unknown#9999\n", Some(Said::NoSuch)),
+            ("0: (85) call bpf_bind#64\nprogram of this type cannot use helper bpf_bind#64\n", Some(Said::NotHere)),
+            ("0: (85) call bpf_map_lookup_elem#1\nR1 type=ctx expected=map_ptr\n", Some(Said::Callable)),
             ("", None),
             ("at least one ptr to BTF is needed\n", None),
         ] {
             assert_eq!(judge(false, log), known, "{log}");
         }
-        assert_eq!(judge(true, ""), Some(true));
+        assert_eq!(judge(true, ""), Some(Said::Callable));
     }
 }

@@ -155,10 +155,11 @@ fn helpers() -> Result<(), Skip> {
         assert_eq!(target.has_helper(kind, helper), has, "{helper} in {kind:?}");
     }
     // What is asked by trying alone; the kernel's log is spared of what need not be asked.
-    let answers = target.try_helpers(ProgType::TRACEPOINT, false);
-    let of = |wanted: Helper| answers.iter().find(|(helper, _)| *helper == wanted).map(|(_, answer)| answer.clone());
-    assert_eq!((of(Helper::GET_CURRENT_COMM), of(Helper::BIND)), (Some(Answer::Yes), Some(Answer::No)));
-    assert!(matches!(of(Helper::TRACE_PRINTK), Some(Answer::Unknown(why)) if why.contains("log")));
+    let asked = [Helper::GET_CURRENT_COMM, Helper::BIND, Helper::TRACE_PRINTK, Helper(9999), Helper(10_000)];
+    let answers = target.try_helpers(ProgType::TRACEPOINT, &asked, false);
+    assert_eq!(answers[..2], [Answer::Yes, Answer::No]);
+    assert!(matches!(&answers[2], Answer::Unknown(why) if why.contains("log")));
+    assert_eq!(answers[3..], [Answer::No, Answer::No]);
     assert_eq!(target.try_prog_type(ProgType::RAW_TRACEPOINT), Answer::Yes);
     assert_eq!(target.try_prog_type(ProgType(9999)), Answer::No);
     assert_eq!(target.try_map_type(MapType::ARRAY), Answer::Yes);

@@ -1,13 +1,13 @@
 //! `bpfkit features` for kernels that are not here, and what programs make of a pid namespace.
 
-use bpfkit::features::Report;
+use bpfkit::features::{Report, Wanted};
 use bpfkit_asm::{Helper, Version};
 use bpfkit_loader::{PidNamespace, Target};
 use bpfkit_tests::programs::{KERNELS, programs, target};
 use serde_json::Value;
 
 fn report(version: Version) -> Value {
-    serde_json::to_value(Report::of(&Target::offline(None, version), false)).unwrap()
+    serde_json::to_value(Report::of(&Target::offline(None, version), Wanted::default(), false)).unwrap()
 }
 
 /// The names of what a kernel has in a list of its report.
@@ -52,7 +52,7 @@ fn what_a_kernel_has_newer_ones_have_too() {
 fn every_row_has_the_documented_members() {
     let report = report(Version::new(6, 1));
     for (list, more) in [
-        ("features", &["group", "text"][..]),
+        ("features", &["config", "group", "text"][..]),
         ("program_types", &["number"]),
         ("map_types", &["number"]),
         ("helpers", &["number", "program_types"]),
@@ -65,6 +65,39 @@ fn every_row_has_the_documented_members() {
             assert_eq!(keys, expected, "{list}");
             assert!(["yes", "no"].contains(&row["has"].as_str().unwrap()) && row["why"].is_null(), "{row}");
         }
+    }
+}
+
+/// The names of all rows of a report's four lists.
+fn names(report: &Value) -> [Vec<&str>; 4] {
+    ["features", "program_types", "map_types", "helpers"]
+        .map(|list| report[list].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect())
+}
+
+#[test]
+fn what_has_a_name_that_is_asked_for_is_told_alone() {
+    let target = Target::offline(None, Version::new(5, 8));
+    let asked = ["lsm", "ringbuf", "ringbuf_output", "bpf_bind"].map(str::to_owned);
+    let report = serde_json::to_value(Report::of(&target, Wanted::new(&asked).unwrap(), false)).unwrap();
+    let expected: [&[&str]; 4] = [&["lsm"], &["lsm"], &["ringbuf"], &["bpf_bind", "bpf_ringbuf_output"]];
+    assert_eq!(names(&report), expected);
+    for (list, index) in [("features", 0), ("program_types", 0), ("map_types", 0), ("helpers", 1)] {
+        assert_eq!(report[list][index]["has"], "yes", "{list}");
+    }
+    assert_eq!(report["features"][0]["config"][0], "CONFIG_BPF_LSM");
+    let old = Target::offline(None, Version::new(5, 7));
+    let old = serde_json::to_value(Report::of(&old, Wanted::new(&asked).unwrap(), false)).unwrap();
+    assert_eq!((&old["map_types"][0]["has"], &old["helpers"][1]["has"]), (&"no".into(), &"no".into()));
+}
+
+#[test]
+fn a_name_that_nothing_has_is_an_error_with_what_may_be_meant() {
+    for (name, said) in [
+        ("ringbuff", "there is no feature, type or helper `ringbuff`; did you mean `ringbuf`?"),
+        ("bpf_no\x1bsuch", "there is no feature, type or helper `bpf_no\\u{1b}such`"),
+        ("", "there is no feature, type or helper ``"),
+    ] {
+        assert_eq!(Wanted::new(&[name.to_owned()]).unwrap_err().to_string(), said);
     }
 }
 

@@ -3,7 +3,7 @@
 use bpfkit_asm::{Asm, Helper, Insn, Reg};
 use bpfkit_btf::Kind;
 
-use super::{insns, judge, may_load, plain};
+use super::{Said, insns, judge, may_load, plain};
 use crate::feature::Feature;
 use crate::kind::ProgType;
 use crate::map::with_memlock;
@@ -114,6 +114,11 @@ impl Shape {
 
     /// Whether its programs may call a helper; nothing where the verifier did not get as far as the call.
     pub(crate) fn may_call(&self, helper: Helper) -> Option<bool> {
+        self.ask(helper).map(|said| said == Said::Callable)
+    }
+
+    /// What the kernel says of a helper in its programs; nothing where the verifier did not get as far as the call.
+    pub(crate) fn ask(&self, helper: Helper) -> Option<Said> {
         let mut asm = Asm::new();
         asm.call(helper).mov(Reg::R0, 0).exit();
         let mut log = [0; 4096];

@@ -81,12 +81,21 @@ pub(crate) fn kind(kind: MapType, target: &Target) -> Result<bool, String> {
     };
     match result {
         Ok(_) => Ok(true),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES | libc::ENOMEM) => {
-                Err(crate::privilege::hint().unwrap_or_else(|| error.to_string()))
-            }
-            _ => Ok(false),
-        },
+        Err(error) => refused(&error),
+    }
+}
+
+/// What an error tells of the type: only some say that the kernel does not have it.
+fn refused(error: &io::Error) -> Result<bool, String> {
+    /// ENOTSUPP of include/linux/errno.h, which C libraries do not know.
+    const NOT_SUPPORTED: i32 = 524;
+    match error.raw_os_error() {
+        // E2BIG is said of words that the kernel does not know, where they are not 0.
+        Some(libc::EINVAL | libc::E2BIG | libc::EOPNOTSUPP | NOT_SUPPORTED) => Ok(false),
+        Some(libc::EPERM | libc::EACCES | libc::ENOMEM) => {
+            Err(crate::privilege::hint().unwrap_or_else(|| error.to_string()))
+        }
+        _ => Err(format!("the kernel refused it: {error}")),
     }
 }
 
@@ -111,4 +120,18 @@ pub(super) fn feature(feature: Feature) -> Option<bool> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_some_errors_say_that_there_is_no_such_type() {
+        let of = |errno| refused(&io::Error::from_raw_os_error(errno));
+        assert_eq!([libc::EINVAL, libc::E2BIG, libc::EOPNOTSUPP, 524].map(of), [const { Ok(false) }; 4]);
+        let why = of(libc::EINTR).expect_err("unknown");
+        assert!(why.starts_with("the kernel refused it: Interrupted"), "{why}");
+        assert!(of(libc::ENOMEM).is_err());
+    }
 }

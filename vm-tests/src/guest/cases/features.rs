@@ -258,14 +258,14 @@ fn rows<'a>(report: &'a Value, list: &str) -> Result<&'a Vec<Value>, Failure> {
 fn unprivileged(ctx: &mut Ctx) -> CaseResult {
     let mut command = ctx.bpfkit()?;
     command.uid(65534).gid(65534);
-    let report = json(command, &[])?;
+    let asked =
+        [("features", "jmp32"), ("program_types", "kprobe"), ("map_types", "hash"), ("helpers", "bpf_probe_read")];
+    let report = json(command, &asked.map(|(_, name)| name))?;
     // Where everybody may make maps, as was usual before Linux 5.16, that they are made is known.
     let everybody = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled")?.trim() == "0";
-    for (list, name) in
-        [("features", "jmp32"), ("program_types", "kprobe"), ("map_types", "hash"), ("helpers", "bpf_probe_read")]
-    {
-        let rows = rows(&report, list)?;
-        let Some(row) = rows.iter().find(|row| row["name"] == name) else { fail!("no {name} in {list}") };
+    for (list, name) in asked {
+        let [row] = &rows(&report, list)?[..] else { fail!("not {name} alone in {list}: {report}") };
+        ensure_eq!(row["name"], name);
         let why = row["why"].as_str().unwrap_or_default();
         if list == "map_types" && everybody {
             ensure_eq!(row["has"], "yes", "{row}");
@@ -294,13 +294,15 @@ fn untyped(ctx: &mut Ctx) -> CaseResult {
         sys::private_mounts().doing(|| "a mount namespace".to_owned())?;
         sys::mount("tmpfs", Path::new("/sys/kernel/btf")).doing(|| "hide the types".to_owned())?;
     }
-    let report = json(ctx.bpfkit()?, &[])?;
-    for (list, names) in [
+    let lists = [
         ("features", &["kernel-btf", "fentry", "fmod-ret", "lsm", "tp-btf", "tracing-link", "iter", "kfunc"][..]),
         ("program_types", &["tracing", "lsm", "struct_ops"]),
         ("map_types", &["struct_ops"]),
-    ] {
+    ];
+    let report = json(ctx.bpfkit()?, &lists.map(|(_, names)| names).concat())?;
+    for (list, names) in lists {
         let rows = rows(&report, list)?;
+        ensure_eq!(rows.len(), names.len(), "{list}");
         for name in names {
             let row = rows.iter().find(|row| row["name"] == *name);
             ensure!(row.is_some_and(|row| row["has"] == "no"), "{name}: {row:?}");
