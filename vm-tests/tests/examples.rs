@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tempfile::TempDir;
 
 /// The guest, which has probes and passes them at each line that it reads.
@@ -132,14 +134,36 @@ fn system_calls_are_counted() {
     assert!(count.is_some_and(|count| count > 0), "{line}");
 }
 
+/// Does something while each CPU has something to do: the clock of an idle one may not tick at all.
+fn with_busy_cpus<T>(work: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    let spin = |cpu: u32| {
+        let mut only = CpuSet::new();
+        only.set(usize::try_from(cpu).unwrap());
+        sched_setaffinity(None, &only).unwrap();
+        while !is_over.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        for cpu in bpfkit_loader::online_cpus().unwrap() {
+            let spin = &spin;
+            scope.spawn(move || spin(cpu));
+        }
+        let done = work();
+        is_over.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
 #[test]
 fn events_of_all_cpus_come_in_order() {
     let Some(perf_ring) = example("perf_ring") else { return };
-    let output = Command::new(perf_ring).output().unwrap();
+    let output = with_busy_cpus(|| Command::new(perf_ring).output()).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let (cpus, last) = text.trim_end().rsplit_once('\n').unwrap_or_else(|| panic!("{text}"));
     assert_eq!(last, "0 were lost, and time went backwards 0 times", "{text}");
-    // How often the clock of an idle CPU ticks is up to the machine, which may be a virtual one.
+    // How often the clock of a CPU ticks is up to the machine, which may be a virtual one.
     let events = |line: &str| line.strip_prefix("CPU ")?.split_whitespace().nth(1)?.parse::<u64>().ok();
     let events: Vec<u64> = cpus.lines().map(|line| events(line).unwrap_or_else(|| panic!("{text}"))).collect();
     assert!(events.iter().all(|&count| count > 0) && events.iter().sum::<u64>() > 100, "{text}");

@@ -76,7 +76,7 @@ pub struct Cli {
     #[arg(long, value_name = "PATH")]
     pub bpfkit: Option<PathBuf>,
 
-    /// VMs at a time; by default two for each processor
+    /// VMs at a time; by default three for each processor, as far as memory goes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
 
